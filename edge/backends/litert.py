@@ -1,0 +1,209 @@
+"""The TFLite interpreter as a backend (LiteRT, or tflite-runtime where that is all there is)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.backends import delegates
+from edge.backends.runtime import runtime
+from edge.errors import BackendError, DelegateError, InputError, ModelFileError
+from edge.tensor import TensorInfo
+
+log = logging.getLogger(__name__)
+
+
+def default_threads() -> int:
+    """Return the CPUs that this process may use, four at most: small networks gain nothing beyond."""
+    return min(4, len(os.sched_getaffinity(0)))
+
+
+class LiteRTBackend:
+    """One model in one interpreter; used by one thread at a time. See `edge.backends.base.Backend`."""
+
+    def __init__(self, path: Path, threads: int | None = None, delegate: str = "cpu") -> None:
+        """Load a model.
+
+        Args:
+            path: A `.tflite` file.
+            threads: CPU threads; None for `default_threads()`.
+            delegate: See `edge.backends.delegates.load`.
+
+        Raises:
+            ModelFileError: The file is missing, empty or no TFLite model, or no picture goes in.
+            BackendError: The runtime lacks an operator of the model, or fails to prepare it.
+            DelegateError: The delegate cannot be loaded, or refuses the model.
+            InputError: `threads` or `delegate` is no such value.
+        """
+        if threads is not None and threads < 1:
+            raise InputError(f"--threads {threads}: expected 1 or more")
+        _check_file(path)
+        self._path = path
+        self._threads = threads or default_threads()
+        chosen = delegates.load(delegate)
+        with quiet_stderr():
+            self._interpreter = self._build(chosen)
+            self._allocate()
+        self._describe_tensors()
+        where = "CPU" if chosen.handle is None else chosen.label
+        self.description = f"{runtime().label}, {where}, {self._threads} thread{'s' * (self._threads > 1)}"
+
+    def _build(self, chosen: delegates.Delegate) -> Any:
+        handles = [chosen.handle] if chosen.handle is not None else None
+        try:
+            return runtime().interpreter(
+                model_path=str(self._path), num_threads=self._threads, experimental_delegates=handles
+            )
+        except ValueError as error:
+            raise ModelFileError(f"{self._path}: not a TFLite model ({_one_line(error)})") from error
+        except RuntimeError as error:
+            if handles:
+                raise DelegateError(f"delegate {chosen.label} refused {self._path}: {_one_line(error)}") from error
+            raise BackendError(f"{self._path}: the runtime cannot load it ({_one_line(error)})") from error
+
+    def _allocate(self) -> None:
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise BackendError(_explain(self._path, str(error))) from error
+        except ValueError as error:
+            raise ModelFileError(f"{self._path}: broken model ({_one_line(error)})") from error
+
+    def _describe_tensors(self) -> None:
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            found = ", ".join(f"{d['name']} {list(map(int, d['shape']))}" for d in inputs) or "none"
+            raise ModelFileError(f"{self._path}: expected one input, a picture; found {len(inputs)} ({found})")
+        self.input = _info(inputs[0])
+        if len(self.input.shape) != 4:
+            raise ModelFileError(
+                f"{self._path}: expected a picture of shape (1, H, W, C) as input, found {self.input.name} with shape "
+                f"{self.input.shape}; this is no image model"
+            )
+        if self.input.shape[0] not in (1, -1):
+            raise ModelFileError(
+                f"{self._path}: expected a batch of 1, found {self.input.shape[0]}; export the model again with batch 1"
+            )
+        if self.input.shape[0] == -1:
+            self.input = _replace_shape(self.input, (1, *self.input.shape[1:]))
+        self._input = self._interpreter.tensor(inputs[0]["index"])
+        self._input_index = int(inputs[0]["index"])
+        details = self._interpreter.get_output_details()
+        self.outputs = tuple(_info(d) for d in details)
+        names = [info.name for info in self.outputs]
+        if len(set(names)) != len(names):
+            raise ModelFileError(f"{self._path}: two outputs have one name ({', '.join(names)}); name them apart")
+        self._outputs = {str(d["name"]): self._interpreter.tensor(d["index"]) for d in details}
+
+    def resize(self, shape: tuple[int, ...]) -> None:
+        """Give an input with free dimensions a size.
+
+        Raises:
+            BackendError: The model cannot be prepared at that size.
+        """
+        with quiet_stderr():
+            try:
+                self._interpreter.resize_tensor_input(self._input_index, shape)
+            except (RuntimeError, ValueError) as error:
+                raise BackendError(f"{self._path}: cannot take an input of {shape} ({_one_line(error)})") from error
+            self._allocate()
+        self._describe_tensors()
+
+    def infer(self, fill: Callable[[npt.NDArray[Any]], None]) -> dict[str, npt.NDArray[Any]]:
+        """Run the model once; see `Backend.infer`."""
+        fill(self._input())
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(f"{self._path}: inference failed ({_one_line(error)})") from error
+        return {name: view() for name, view in self._outputs.items()}
+
+    def close(self) -> None:
+        """Free the interpreter and the model's memory."""
+        del self._input, self._outputs, self._interpreter
+
+
+def _info(detail: dict[str, Any]) -> TensorInfo:
+    signature = detail.get("shape_signature")
+    shape = detail["shape"] if signature is None or len(signature) != len(detail["shape"]) else signature
+    parameters = detail["quantization_parameters"]
+    scales = parameters["scales"]
+    # Per-channel activations do not exist in TFLite: an input or output has one scale or none.
+    scale, zero_point = (float(scales[0]), int(parameters["zero_points"][0])) if len(scales) else (0.0, 0)
+    dtype = np.dtype(detail["dtype"])
+    if dtype.kind not in "iu":
+        scale, zero_point = 0.0, 0
+    return TensorInfo(str(detail["name"]), tuple(int(n) for n in shape), dtype, scale, zero_point)
+
+
+def _replace_shape(info: TensorInfo, shape: tuple[int, ...]) -> TensorInfo:
+    return TensorInfo(info.name, shape, info.dtype, info.scale, info.zero_point)
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such model file")
+    if not path.is_file():
+        raise ModelFileError(f"{path}: expected a .tflite file, found a directory or device")
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    if not head:
+        raise ModelFileError(f"{path}: the model file is empty")
+    if head[4:8] != b"TFL3":
+        raise ModelFileError(f"{path}: not a TFLite model (expected the identifier TFL3, found {head[4:8]!r})")
+
+
+def _explain(path: Path, said: str) -> str:
+    """Turn the runtime's complaint into a sentence that says what to do."""
+    custom = re.search(r"unresolved custom op: (\S+?)\.?(\s|$)", said)
+    if custom and custom[1] == "edgetpu-custom-op":
+        return (
+            f"{path}: compiled for the Edge TPU, which needs its delegate; pass --delegate edgetpu, or run the "
+            "file that it was compiled from on the CPU"
+        )
+    if custom and custom[1].startswith("Flex"):
+        return (
+            f"{path}: needs the TensorFlow operator {custom[1]}, which a TFLite runtime does not have; convert the "
+            "model with built-in operators only (no SELECT_TF_OPS)"
+        )
+    if custom:
+        return f"{path}: needs the custom operator {custom[1]}, which this runtime does not have"
+    return f"{path}: the runtime cannot prepare the model ({_one_line(said)})"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Send what C++ writes to the process's stderr to the debug log: the runtime chats there while it loads."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # a service may run with stderr closed
+        yield
+        return
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            said.seek(0)
+            for line in said.read().decode(errors="replace").splitlines():
+                log.debug("runtime: %s", line)

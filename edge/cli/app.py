@@ -1,0 +1,85 @@
+"""The `edge` command: registers the subcommands, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from edge import __version__
+from edge.cli.classify import classify
+from edge.cli.convert import convert
+from edge.cli.detect import detect
+from edge.cli.evaluate import evaluate
+from edge.cli.inspect import inspect
+from edge.errors import EdgeError
+
+INTERRUPTED = 130
+
+# OpenCV's and FFmpeg's own complaints would stand beside our one line that says the same; set before they load.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+class _Commands(TyperGroup):
+    """The one boundary where an error becomes a line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except EdgeError as error:
+            print(f"edge: {error}", file=sys.stderr)
+            raise SystemExit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            print("edge: interrupted", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # The reader of our stdout went away (`| head`). Python would complain again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from error
+
+
+app = typer.Typer(
+    name="edge",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Object detection on edge devices: convert a trained model to one .tflite, run it on cameras and files.",
+)
+app.command(rich_help_panel="On the device")(detect)
+app.command(rich_help_panel="On the device")(classify)
+app.command(rich_help_panel="On the device")(inspect)
+app.command(rich_help_panel="On the device")(evaluate)
+app.command(rich_help_panel="On the workstation")(convert)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="edge: %(levelname)s: %(message)s",
+    )
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,68 @@
+"""The error tree: everything that edge raises on purpose.
+
+::
+
+    EdgeError
+    |-- InputError              2   something that was given cannot be used (flag, file, image, labels)
+    |   |-- SourceError         2   a source cannot be opened or holds nothing
+    |   |-- ModelFileError      2   the file is not a usable model, or its metadata is broken
+    |   |   `-- SpecError       2   the file does not say what it is, or contradicts itself
+    |   `-- OutputError         2   a result cannot be written
+    |-- MissingDependencyError  2   an extra or a system library is not installed
+    |-- SourceLostError         3   a source that worked is gone
+    `-- BackendError            4   the model failed to load or to run
+        `-- DelegateError       4   an accelerator failed to load or to run
+
+The number is the process exit code. A message is one line: what, what was expected, what was found, and
+what to do. The command line prints it and exits; the library never prints.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgeError(Exception):
+    """Base of every error that edge raises on purpose."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class InputError(EdgeError):
+    """Something that was given cannot be used."""
+
+
+class SourceError(InputError):
+    """A source cannot be opened, or holds no frame."""
+
+
+class ModelFileError(InputError):
+    """A file is not a usable model, or its embedded metadata is broken."""
+
+
+class SpecError(ModelFileError):
+    """A model does not say what it is, or says something that its tensors contradict."""
+
+
+class OutputError(InputError):
+    """A result cannot be written."""
+
+
+class MissingDependencyError(EdgeError):
+    """A Python extra or a system library that this operation needs is not installed."""
+
+
+class SourceLostError(EdgeError):
+    """A source that had delivered frames stopped delivering them."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class BackendError(EdgeError):
+    """The runtime failed to load or to run a model."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class DelegateError(BackendError):
+    """An accelerator delegate failed to load or to run."""

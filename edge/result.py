@@ -1,0 +1,40 @@
+"""Result: what the pipeline knows about one frame after inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge.detections import Detections
+from edge.frame import Frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classification:
+    """The best classes of one picture, best first.
+
+    Attributes:
+        class_id: Indices into the model's labels.
+        score: Probabilities 0..1, one per class_id.
+    """
+
+    class_id: tuple[int, ...]
+    score: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A frame and what was found in it.
+
+    Attributes:
+        frame: The frame.
+        detections: Its boxes in frame pixels (empty for a classifier).
+        stage_ms: Milliseconds spent in each stage so far, in order ("capture", "preprocess", "invoke", ...).
+        dropped: Frames of this source that were skipped since the previous result.
+        classification: The best classes, when the model is a classifier.
+    """
+
+    frame: Frame
+    detections: Detections
+    stage_ms: dict[str, float]
+    dropped: int = 0
+    classification: Classification | None = field(default=None)

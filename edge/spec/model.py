@@ -1,0 +1,140 @@
+"""ModelSpec: what a model file says about itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of the previous version would misread the file."""
+
+Task = Literal["detect", "classify"]
+Layout = Literal["NHWC", "NCHW"]
+Color = Literal["RGB", "BGR", "GRAY"]
+Resize = Literal["letterbox-center", "letterbox-topleft", "stretch", "center-crop"]
+Quantization = Literal["float32", "float16", "dynamic", "weight-only", "int8", "int16x8"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """Base of the parts of a spec: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class InputSpec(Record):
+    """How pixels become the input tensor: `real = (pixel - mean) / std` per channel, in `color` order.
+
+    An integer tensor is then quantised with its own scale and zero point, which are in the `.tflite`; one
+    without scale takes the pixel as it is.
+
+    Attributes:
+        name: Tensor name; None for the model's only input.
+        size_wh: Width, height in pixels; None to take it from the tensor.
+        layout: Order of the tensor's axes.
+        color: Channel order.
+        mean: Pixel value 0..255 that becomes 0; one number, or one per channel in `color` order.
+        std: Pixel distance that becomes 1, likewise; (0, 255) gives 0..1 and (127.5, 127.5) gives -1..1.
+        resize: "letterbox-center" and "letterbox-topleft" keep the aspect ratio and fill with `pad_value`;
+            "stretch" does not keep it; "center-crop" cuts the largest centred square (or the tensor's
+            aspect) and scales it.
+        pad_value: Pixel value 0..255 of the letterbox bars.
+    """
+
+    name: str | None = None
+    size_wh: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
+    layout: Layout = "NHWC"
+    color: Color = "RGB"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (255.0,)
+    resize: Resize = "letterbox-center"
+    pad_value: Annotated[int, Field(ge=0, le=255)] = 114
+
+    @model_validator(mode="after")
+    def _channels(self) -> InputSpec:
+        channels = 1 if self.color == "GRAY" else 3
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise ValueError(f"{name} has {len(values)} values, expected 1 or {channels} for {self.color}")
+        return self
+
+
+class DecoderSpec(Record):
+    """Which head family the outputs are, and its parameters.
+
+    Attributes:
+        name: A key of `edge.decoders.DECODERS`.
+        outputs: Output role -> tensor NAME. Roles are the decoder's; each decoder documents its own.
+        params: The decoder's parameters; checked by the decoder when the model is loaded.
+    """
+
+    name: str
+    outputs: dict[str, str] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class Provenance(Record):
+    """Where a model comes from.
+
+    Attributes:
+        source: File, URL or training run that it was made from.
+        source_sha256: SHA-256 of that source (of the weights for Darknet).
+        licence: SPDX identifier or a sentence.
+        attribution: Text that must travel with the model (CC BY data, for instance).
+        training_data: Name and version of the data.
+        created_by: Program and version that wrote the file.
+    """
+
+    source: str | None = None
+    source_sha256: str | None = None
+    licence: str | None = None
+    attribution: str | None = None
+    training_data: str | None = None
+    created_by: str | None = None
+
+
+class Accuracy(Record):
+    """One measurement.
+
+    Attributes:
+        dataset: What it was measured on, with the number of pictures.
+        metrics: Metric name -> value, 0..1 ("mAP50", "mAP50-95", "top1").
+    """
+
+    dataset: str
+    metrics: dict[str, float]
+
+
+class ModelSpec(Record):
+    """What a model file says about itself; `metadata.json` in the file's ZIP tail.
+
+    Attributes:
+        schema_version: Version of this layout.
+        name: Short model name.
+        task: "detect" or "classify".
+        input: Preprocessing.
+        decoder: Output decoding.
+        labels: Class names by class index.
+        conf: Default score threshold.
+        iou: Default NMS overlap threshold; None takes the decoder family's.
+        quantization: How the weights and activations are stored; None where unknown.
+        provenance: Source, licence, training data.
+        accuracy: Measured accuracies.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    task: Task
+    input: InputSpec
+    decoder: DecoderSpec
+    labels: tuple[str, ...] = ()
+    conf: Fraction = 0.25
+    iou: Fraction | None = None
+    quantization: Quantization | None = None
+    provenance: Provenance = Provenance()
+    accuracy: tuple[Accuracy, ...] = ()
+
+    def label(self, class_id: int) -> str:
+        """Return the name of a class, or its number where the model has no name for it."""
+        return self.labels[class_id] if 0 <= class_id < len(self.labels) else str(class_id)
