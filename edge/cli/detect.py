@@ -1,0 +1,72 @@
+"""`edge detect`: find objects in pictures, videos, cameras and streams."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.bundled import default_model
+from edge.cli import options, running
+
+
+class JsonFormat(StrEnum):
+    """What `--json` writes."""
+
+    LINES = "lines"
+    COCO = "coco"
+
+
+def detect(
+    source: running.Sources,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="The .tflite file; the bundled one by default.", show_default=False),
+    ] = None,
+    conf: Annotated[
+        float | None, typer.Option(help="Lowest score; the model's by default.", show_default=False)
+    ] = None,
+    iou: Annotated[
+        float | None, typer.Option(help="Overlap above which the weaker box goes.", show_default=False)
+    ] = None,
+    max_det: Annotated[int, typer.Option(help="Most boxes per frame.")] = 300,
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Only these: names or numbers, with commas.", show_default=False)
+    ] = None,
+    agnostic: Annotated[bool, typer.Option("--agnostic", help="Suppress overlaps across classes too.")] = False,
+    save: running.Save = None,
+    json: running.Json = None,
+    json_format: Annotated[JsonFormat, typer.Option("--format", help="Of --json.")] = JsonFormat.LINES,
+    csv: running.Csv = None,
+    show: running.Show = False,
+    force: running.Force = False,
+    quiet: running.Quiet = False,
+    threads: options.Threads = None,
+    delegate: options.Delegate = "cpu",
+    decoder: options.Decoder = None,
+    labels: options.Labels = None,
+    input_range: options.InputRange = None,
+    color: options.Color = None,
+    resize: options.Resize = None,
+    layout: options.Layout = None,
+) -> None:
+    """Find objects in pictures, videos, cameras and streams."""
+    with running.native_silence(), ExitStack() as stack:
+        sources = running.open_sources(source, stack)
+        outputs = running.plan_outputs(sources, save, json, json_format.value, csv, show, force)
+        # Only now: what cannot be read or written is said before a model is loaded.
+        from edge.detector import Detector
+        from edge.loader import load_model
+        from edge.spec.resolve import Overrides
+
+        overrides = Overrides(
+            decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
+        )
+        loaded = load_model(model or default_model(), overrides, threads, delegate)
+        wanted = running.pick_classes(classes or [], loaded.spec.labels)
+        detector = Detector(loaded, conf, iou, max_det, wanted, agnostic)
+        name = f"{detector.spec.name}: {detector.backend.description}"
+        running.run(detector.detect, detector.spec.labels, name, sources, outputs, quiet)

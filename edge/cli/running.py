@@ -1,0 +1,285 @@
+"""What `edge detect` and `edge classify` share: outputs that are safe to write, signals, and the run itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.cli.progress import Display
+from edge.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from edge.pipeline import Infer
+    from edge.sinks import Sink
+    from edge.sources import Source
+
+Sources = Annotated[
+    list[str],
+    typer.Option(
+        "--source", "-s", help="File, folder, pattern, camera (0, /dev/video0) or URL. Repeatable.", show_default=False
+    ),
+]
+Save = Annotated[
+    str | None,
+    typer.Option(help="Annotated video (.mp4, .mkv, .avi, .webm), picture, or a folder for all.", show_default=False),
+]
+Json = Annotated[str | None, typer.Option("--json", help="One JSON line a frame; - is stdout.", show_default=False)]
+Csv = Annotated[str | None, typer.Option("--csv", help="Table of results; - is stdout.", show_default=False)]
+Show = Annotated[bool, typer.Option("--show", help="Open a window; q or Esc ends.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no closing table.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output that was asked for: a key of `SINKS`, its target, and the flag that named it."""
+
+    kind: str
+    target: str
+    flag: str
+
+
+def plan_outputs(
+    sources: Sequence[Source],
+    save: str | None = None,
+    json: str | None = None,
+    json_format: str = "lines",
+    csv: str | None = None,
+    show: bool = False,
+    force: bool = False,
+) -> list[Output]:
+    """Decide which sinks to make, and check that they destroy nothing.
+
+    Raises:
+        OutputError: A target exists (without `force`), is a source, cannot be written, or does not suit the sources.
+    """
+    outputs = []
+    if save is not None:
+        outputs.append(Output(_save_kind(save, sources), save, "--save"))
+    if json is not None:
+        outputs.append(Output(json_format, json, "--json"))
+    if csv is not None:
+        outputs.append(Output("csv", csv, "--csv"))
+    targets = ["-" if o.target == "-" else os.path.realpath(o.target) for o in outputs]
+    for output, target in zip(outputs, targets, strict=True):
+        if targets.count(target) > 1:
+            raise OutputError(f"{output.flag} {output.target}: two outputs cannot go to the same place")
+        if target != "-":
+            _check_target(output, Path(output.target), sources, force)
+    if show:
+        from edge.sinks.window import window_problem
+
+        if problem := window_problem():
+            raise OutputError(f"--show: {problem}")
+        outputs.append(Output("window", "", "--show"))
+    return outputs
+
+
+def _save_kind(target: str, sources: Sequence[Source]) -> str:
+    from edge.sinks.images import PICTURE_FORMATS
+    from edge.sinks.video import VIDEO_FORMATS
+    from edge.sources.images import IMAGE_SUFFIXES
+    from edge.sources.video import VIDEO_SUFFIXES
+
+    suffix = Path(target).suffix.lower()
+    stills = [source.frame_count is not None and source.fps is None for source in sources]
+    if suffix in VIDEO_FORMATS:
+        if len(sources) > 1 and not all(stills):
+            raise OutputError(f"--save {target}: {len(sources)} sources do not fit in one video; give a folder")
+        return "video"
+    if suffix in PICTURE_FORMATS:
+        if len(sources) != 1 or not stills[0] or sources[0].frame_count != 1:
+            raise OutputError(f"--save {target}: the source is more than one picture; give a folder, or a video name")
+        return "picture"
+    if suffix in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        known = ", ".join([*VIDEO_FORMATS, *sorted(PICTURE_FORMATS)])
+        raise OutputError(f"--save {target}: cannot write {suffix}; expected one of {known}, or a folder")
+    return "folder"
+
+
+def _check_target(output: Output, path: Path, sources: Sequence[Source], force: bool) -> None:
+    name = f"{output.flag} {output.target}"
+    origins = [Path(source.name) for source in sources if not source.live and "://" not in source.name]
+    if output.kind == "folder":
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{name}: is a file; expected a folder, or a video or picture name")
+        inside = {origin if origin.is_dir() else origin.parent for origin in origins}
+        if path.is_dir() and any(path.samefile(folder) for folder in inside if folder.is_dir()):
+            raise OutputError(f"{name}: the source lies in this folder and would be overwritten; give another")
+        if not force and path.is_dir() and any(path.iterdir()):
+            raise OutputError(f"{name}: the folder is not empty; give another, or pass --force to write into it")
+    else:
+        if path.is_dir():
+            raise OutputError(f"{name}: is a folder; expected a file name")
+        if any(path.exists() and origin.exists() and path.samefile(origin) for origin in origins):
+            raise OutputError(f"{name}: is the source itself; give another name")
+        if not force and path.is_file():
+            raise OutputError(f"{name}: exists; give another name, or pass --force to overwrite it")
+    existing = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise OutputError(f"{name}: no permission to write to {existing}")
+
+
+def run(
+    infer: Infer,
+    labels: Sequence[str],
+    model: str,
+    sources: Sequence[Source],
+    outputs: Sequence[Output],
+    quiet: bool,
+    extra_sinks: Sequence[Sink] = (),
+) -> None:
+    """Run the pipeline with a progress display, and print the closing table.
+
+    Args:
+        infer: Runs the model.
+        labels: Class names by class index.
+        model: What runs, for the closing table.
+        sources: Opened sources.
+        outputs: From `plan_outputs`.
+        quiet: Show neither progress nor table.
+        extra_sinks: Sinks of the command's own.
+
+    Raises:
+        EdgeError: As `Pipeline.run`; the table is printed before.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP ended the run; all files are closed.
+    """
+    from edge.pipeline import Pipeline
+    from edge.sinks import SINKS, Overlay, SinkContext
+
+    sinks: list[Sink] = []
+    known = [source.frame_count for source in sources]
+    total = sum(count for count in known if count is not None) if None not in known else None
+    with Display(total, quiet) as display:
+        pipeline = Pipeline(infer, sinks, display.update)
+        context = SinkContext(labels, Overlay(labels), pipeline.stop, lambda: pipeline.stopped)
+        with _signals(pipeline.stop) as interrupted, ExitStack() as cleanup:
+            for output in outputs:
+                sinks.append(SINKS[output.kind](output.target, context))
+                cleanup.callback(sinks[-1].close)
+            sinks += extra_sinks
+            try:
+                pipeline.run(sources)
+            finally:
+                written = [path for sink in sinks for path in sink.outputs]
+                display.close(pipeline.stats, labels, model, written, nothing_asked=not sinks)
+    if interrupted():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Let SIGINT, SIGTERM and SIGHUP end the run in good order; yields whether one came.
+
+    The first asks the run to stop; a second changes nothing, so that files are finished; the third gives up.
+    """
+    count = 0
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal count
+        count += 1
+        stop()
+        if count == 3:
+            os._exit(130)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    # One that is ignored (by nohup, for instance) stays so.
+    caught = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in caught}
+    try:
+        yield lambda: count > 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def open_sources(uris: Sequence[str], stack: ExitStack) -> list[Source]:
+    """Open every source, to be closed by `stack`.
+
+    Raises:
+        SourceError: One of them cannot be used.
+    """
+    from edge.cv import require_opencv
+
+    require_opencv()
+    from edge.sources import open_source
+
+    return [stack.enter_context(open_source(uri)) for uri in uris]
+
+
+def pick_classes(wanted: Sequence[str], labels: Sequence[str]) -> list[int] | None:
+    """Return the class indices that `--classes` names, by name or number; None for all.
+
+    Raises:
+        InputError: A name or number is not a class of the model.
+    """
+    from difflib import get_close_matches
+
+    from edge.coco import canonical
+
+    index_of = {canonical(label): i for i, label in reversed(list(enumerate(labels)))}
+    picked = []
+    for word in (part.strip() for entry in wanted for part in entry.split(",") if part.strip()):
+        name = canonical(word)
+        if name in index_of:
+            picked.append(index_of[name])
+        elif word.isdecimal() and (not labels or int(word) < len(labels)):
+            picked.append(int(word))
+        elif word.isdecimal():
+            raise InputError(f"--classes {word}: the model has classes 0 to {len(labels) - 1}")
+        else:
+            near = get_close_matches(name, index_of, n=3) or list(index_of)[:5]
+            hint = f"did you mean {', '.join(near)}?" if near else "the model has no labels; give numbers"
+            raise InputError(f"--classes {word}: the model has no such class; {hint}")
+    return picked or None
+
+
+@contextmanager
+def native_silence() -> Iterator[None]:
+    """Keep native libraries from writing to the terminal: our one line says what they would say in ten.
+
+    Image and video libraries write to file descriptor 2 and cannot all be told not to. It is sent to nowhere,
+    while Python keeps a copy of it. With `--verbose` everything is shown.
+    """
+    import sys
+
+    def real() -> bool:
+        try:
+            return sys.stderr.fileno() == 2
+        except (OSError, ValueError):
+            return False
+
+    if logging.getLogger().isEnabledFor(logging.DEBUG) or not real():
+        yield
+        return
+    sys.stderr.flush()
+    kept, shown = os.dup(2), sys.stderr
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    copy = open(kept, "w", buffering=1, encoding=shown.encoding, errors="backslashreplace", closefd=False)
+    # A log handler holds on to the stream that it was made with.
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler) and h.stream is shown]
+    os.dup2(nowhere, 2)
+    sys.stderr = copy
+    for handler in handlers:
+        handler.setStream(copy)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.setStream(shown)
+        sys.stderr = shown
+        copy.close()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,215 @@
+"""JSON lines and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import stat
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from edge.result import Result
+from edge.sinks.base import make_parent, output_error, pwrite_all
+
+
+class TextFile:
+    """A text file that always ends with a whole record, also when the disk fills in the middle of one."""
+
+    def __init__(self, path: str, ending: str = "") -> None:
+        """Create the file, and the folder it goes to.
+
+        Args:
+            path: Its name; "-" for standard output.
+            ending: Text that closes the file. On disk it is there after every record, and the next record
+                replaces it, so that the file is valid even if the process is killed.
+
+        Raises:
+            OutputError: It cannot be created.
+        """
+        self.path = path
+        self._ending = ending.encode()
+        self._good = 0
+        self._file: IO[bytes] | None = None
+        if path == "-":
+            self._file = sys.stdout.buffer
+            self._regular = False
+            return
+        make_parent(Path(path))
+        try:
+            self._file = open(path, "wb", buffering=0)
+        except OSError as error:
+            raise output_error(path, error) from error
+        # A pipe or terminal takes text in one direction only.
+        self._regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The file, unless it is standard output."""
+        return [] if self.path == "-" else [Path(self.path)]
+
+    def append(self, text: str) -> None:
+        """Write one record.
+
+        Raises:
+            OutputError: It cannot be written; the records before it are kept.
+            BrokenPipeError: The reader of a pipe went away.
+        """
+        if self._file is None:
+            return
+        data = text.encode()
+        try:
+            if self._regular:
+                pwrite_all(self._file.fileno(), data + self._ending, self._good)
+            else:
+                self._write_on(data)
+        except BrokenPipeError:
+            self._file = None
+            raise
+        except OSError as error:
+            self._take_back()
+            raise output_error(self.path, error) from error
+        self._good += len(data)
+
+    def _write_on(self, data: bytes) -> None:
+        assert self._file is not None
+        while data:
+            data = data[self._file.write(data) :]
+        self._file.flush()
+
+    def _take_back(self) -> None:
+        """Remove what was written of a record, and write no more."""
+        file, self._file = self._file, None
+        if file is None or not self._regular:
+            return
+        with suppress(OSError), file:
+            os.truncate(file.fileno(), self._good)
+            os.pwrite(file.fileno(), self._ending, self._good)
+
+    def close(self) -> None:
+        """Close the file; where it could not be there before, write the ending.
+
+        Raises:
+            OutputError: It cannot be written.
+            BrokenPipeError: The reader of a pipe went away.
+        """
+        if self._file is None:
+            return
+        if not self._regular and self._ending:
+            self.append(self._ending.decode())
+        file, self._file = self._file, None
+        if file is not None and self.path != "-":
+            file.close()
+
+
+class JsonLinesSink:
+    """One JSON object a line per frame, on disk when `write` returns."""
+
+    def __init__(self, path: str, labels: Sequence[str]) -> None:
+        """Create the file.
+
+        Args:
+            path: Its name; "-" for standard output.
+            labels: Class names by class index.
+
+        Raises:
+            OutputError: It cannot be created.
+        """
+        self._file = TextFile(path)
+        self._labels = labels
+        self.outputs = self._file.outputs
+
+    def write(self, result: Result) -> None:
+        """Write one line."""
+        self._file.append(json.dumps(as_json(result, self._labels), ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class CsvSink:
+    """One row per detection, or per class of a classified picture, below a header row."""
+
+    COLUMNS = ("source", "frame", "timestamp_s", "class", "name", "confidence", "x1", "y1", "x2", "y2")
+
+    def __init__(self, path: str, labels: Sequence[str]) -> None:
+        """Create the file and write the header.
+
+        Args:
+            path: Its name; "-" for standard output.
+            labels: Class names by class index.
+
+        Raises:
+            OutputError: It cannot be created.
+        """
+        self._file = TextFile(path)
+        self._labels = labels
+        self.outputs = self._file.outputs
+        self._rows([self.COLUMNS])
+
+    def write(self, result: Result) -> None:
+        """Write the rows of one frame; none where nothing was found."""
+        frame = result.frame
+        place = (frame.source, frame.index, round(frame.timestamp_s, 3))
+        rows: list[tuple[object, ...]] = [
+            (*place, class_id, _name(self._labels, class_id), round(score, 5), *(round(float(v), 5) for v in xyxy))
+            for xyxy, score, class_id, _ in result.detections
+        ]
+        if result.classification is not None:
+            found = zip(result.classification.class_id, result.classification.score, strict=True)
+            rows += [
+                (*place, class_id, _name(self._labels, class_id), round(score, 5), "", "", "", "")
+                for class_id, score in found
+            ]
+        if rows:
+            self._rows(rows)
+
+    def _rows(self, rows: Sequence[Sequence[object]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.append(text.getvalue())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def as_json(result: Result, labels: Sequence[str]) -> dict[str, Any]:
+    """Return a result as JSON data: pixels of the source frame, milliseconds, seconds, 5 decimals."""
+    frame = result.frame
+    row: dict[str, Any] = {
+        "source": frame.source,
+        "frame": frame.index,
+        "timestamp_s": round(frame.timestamp_s, 3),
+        "width": frame.size_wh[0],
+        "height": frame.size_wh[1],
+    }
+    if frame.live:
+        row |= {"time": round(frame.wall_s, 3), "dropped": result.dropped}
+    if result.classification is not None:
+        found = zip(result.classification.class_id, result.classification.score, strict=True)
+        row["classes"] = [{"name": _name(labels, c), "class": c, "confidence": round(score, 5)} for c, score in found]
+    else:
+        row["detections"] = [_detection(labels, *d) for d in result.detections]
+    row["stage_ms"] = {stage: round(ms, 3) for stage, ms in result.stage_ms.items()}
+    return row
+
+
+def _name(labels: Sequence[str], class_id: int) -> str:
+    return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
+
+
+def _detection(labels: Sequence[str], xyxy: Any, score: float, class_id: int, track_id: int | None) -> dict[str, Any]:
+    x1, y1, x2, y2 = (round(float(v), 5) for v in xyxy)
+    row: dict[str, Any] = {
+        "name": _name(labels, class_id),
+        "class": class_id,
+        "confidence": round(score, 5),
+        "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2},
+    }
+    return row if track_id is None else row | {"track_id": track_id}

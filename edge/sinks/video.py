@@ -1,0 +1,168 @@
+"""Annotated video."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edge.errors import OutputError
+from edge.frame import Frame, Image
+from edge.result import Result
+from edge.sinks.base import FULL, Overlay, make_parent, output_error
+from edge.sinks.mp4 import finalize
+
+VIDEO_FORMATS = {
+    ".mp4": ("mp4v", ".ismv"),
+    ".m4v": ("mp4v", ".ismv"),
+    ".mkv": ("mp4v", ".mkv"),
+    ".avi": ("XVID", ".avi"),
+    ".webm": ("VP80", ".webm"),
+}
+"""Suffix -> codec, and the suffix by which FFmpeg picks the container.
+
+An ordinary MP4 is unreadable until its index is written at the very end: a full disk or a kill loses all of it.
+FFmpeg's `.ismv` is an MP4 in fragments, each with its own index, that plays wherever it is cut off;
+`edge.sinks.mp4` makes an ordinary one of it at the end. MPEG-4 Part 2 is the only codec of the OpenCV wheels that
+keeps up on a small CPU; it does not play in browsers, VP8 in `.webm` does, at many times the cost.
+"""
+
+DEFAULT_FPS = 25.0
+PICTURE_FPS = 10.0
+"""Rate of a video that is made of pictures."""
+
+_MAX_GAP_S = 5.0
+"""A live source that was away for longer is not shown as frozen for all of that time."""
+
+
+class VideoSink:
+    """One video file. It opens with the first frame, whose size and rate it takes.
+
+    A live source gives frames at an uneven rate, some of them dropped: frames are repeated so that the file runs as
+    long as it took. Frames of another size are scaled to that of the first.
+    """
+
+    def __init__(self, path: Path, overlay: Overlay) -> None:
+        """Prepare; the file is made by the first frame.
+
+        Args:
+            path: Its name, with a suffix of `VIDEO_FORMATS`.
+            overlay: Draws the results.
+
+        Raises:
+            OutputError: The suffix is unknown.
+        """
+        if path.suffix.lower() not in VIDEO_FORMATS:
+            raise OutputError(f"{path}: expected a video name ending in {', '.join(VIDEO_FORMATS)}")
+        self._path = path
+        self._overlay = overlay
+        self._writer: Any = None
+        self._size_wh = (0, 0)
+        self._fps = DEFAULT_FPS
+        self._start_s = 0.0
+        self._written = 0
+        self.outputs: list[Path] = []
+
+    def write(self, result: Result) -> None:
+        """Draw and encode one frame.
+
+        Raises:
+            OutputError: The video cannot be made, or the disk is full.
+        """
+        image = self._overlay.draw(result)
+        if self._writer is None:
+            self._open(result.frame)
+        image = _fit(image, self._size_wh)
+        for _ in range(self._repeats(result.frame)):
+            self._writer.write(image)
+            self._written += 1
+        self._check_space()
+
+    def _open(self, frame: Frame) -> None:
+        make_parent(self._path)
+        codec, container = VIDEO_FORMATS[self._path.suffix.lower()]
+        width, height = frame.size_wh
+        # The codecs halve the colour planes, and want even sides.
+        self._size_wh = (width + width % 2, height + height % 2)
+        self._fps = PICTURE_FPS if frame.still else frame.fps or DEFAULT_FPS
+        self._start_s = frame.timestamp_s
+        part = self._path.with_name(f"{self._path.name}.part{container}")
+        try:
+            # OpenCV would keep the reason to itself.
+            part.open("wb").close()
+        except OSError as error:
+            raise output_error(self._path, error) from error
+        fourcc = cv2.VideoWriter.fourcc(*codec)
+        self._writer = cv2.VideoWriter(str(part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
+        if not self._writer.isOpened():
+            with suppress(OSError):
+                part.unlink()
+            raise OutputError(
+                f"{self._path}: this OpenCV cannot encode {codec} video; try another of {', '.join(VIDEO_FORMATS)}"
+            )
+        # The name was for FFmpeg alone, which writes on through the open file.
+        os.replace(part, self._path)
+        self.outputs = [self._path]
+
+    def _repeats(self, frame: Frame) -> int:
+        if not frame.live:
+            return 1
+        due = round((frame.timestamp_s - self._start_s) * self._fps) + 1 - self._written
+        return max(0, min(due, round(_MAX_GAP_S * self._fps)))
+
+    def _check_space(self) -> None:
+        """Find out about a full disk: FFmpeg drops what it cannot write, and OpenCV says nothing."""
+        space = os.statvfs(self._path.parent)
+        # Some blocks of a disk are for root alone.
+        if (space.f_bfree if os.geteuid() == 0 else space.f_bavail) == 0:
+            self._writer.release()
+            raise self._full()
+
+    def _full(self) -> OutputError:
+        return OutputError(f"{self._path}: the disk is full at about frame {self._written}; the video before it plays")
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        if self._writer is None or not self._writer.isOpened():
+            return
+        self._writer.release()
+        size = self._path.stat().st_size if self._path.exists() else 0
+        try:
+            # A quota does not show in the free space: try what FFmpeg may have failed to do.
+            with self._path.open("r+b", buffering=0) as file:
+                file.seek(size)
+                file.write(bytes(4096))
+        except OSError as error:
+            raise self._full() if error.errno in FULL else output_error(self._path, error) from error
+        finally:
+            with suppress(OSError):
+                os.truncate(self._path, size)
+        if VIDEO_FORMATS[self._path.suffix.lower()][1] == ".ismv":
+            # Without room for one index the file keeps its many.
+            with suppress(OSError):
+                finalize(self._path)
+
+
+def _fit(image: Image, size_wh: tuple[int, int]) -> Image:
+    """Return a picture of the video's size: an odd side is extended by a pixel, anything else is scaled."""
+    width, height = size_wh
+    down, right = height - image.shape[0], width - image.shape[1]
+    if down == right == 0:
+        return image
+    if down in (0, 1) and right in (0, 1):
+        padded: Image = cv2.copyMakeBorder(image, 0, down, 0, right, cv2.BORDER_REPLICATE)
+        return padded
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    scaled = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    bars = (top, height - inner[1] - top, left, width - inner[0] - left)
+    boxed: Image = cv2.copyMakeBorder(scaled, *bars, cv2.BORDER_CONSTANT)
+    return boxed

@@ -1,0 +1,117 @@
+"""What every source is, and the small things that sources share."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+from edge.frame import Frame, Image
+
+_SECRET_KEY = re.compile(r"user|usr|login|pass|pwd|token|secret|auth|key|sig", re.IGNORECASE)
+
+
+class Source(Protocol):
+    """Where frames come from: a context manager and an iterator of Frame.
+
+    A source is opened, and its first frame read, when it is made: what cannot be used is found before any model
+    is loaded.
+
+    Attributes:
+        name: As the user gave it, without credentials.
+        live: Whether it goes on without us (camera, stream): a slow reader then wants the newest frame.
+        fps: Nominal frames per second; None where it is unknown or there is no such thing.
+        frame_count: Frames that it should give; None where that is unknown.
+        size_wh: Width and height of its first frame; None where frames differ.
+        skipped: Files that could not be read and were left out, so far.
+    """
+
+    name: str
+    live: bool
+    fps: float | None
+    frame_count: int | None
+    size_wh: tuple[int, int] | None
+    skipped: int
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames; once.
+
+        Raises:
+            SourceLostError: A live source stopped delivering.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the file or device; harmless when repeated."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        ...
+
+
+class SourceBase:
+    """The part of a source that does not depend on its kind."""
+
+    name: str
+    live = False
+    fps: float | None = None
+    frame_count: int | None = None
+    size_wh: tuple[int, int] | None = None
+    skipped = 0
+
+    def close(self) -> None:
+        """Free nothing."""
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def still_frame(image: Image, index: int, source: str) -> Frame:
+    """Return the frame of a picture file."""
+    return Frame(image, index, source, 0.0, time.monotonic(), time.time(), still=True)
+
+
+def without_credentials(uri: str) -> str:
+    """Return a URI with user, password and secret-looking query values replaced by `***`.
+
+    Anything that is no URL comes back as it is.
+    """
+    if "://" not in uri:
+        return uri
+    try:
+        parts = urlsplit(uri)
+        host = parts.netloc.rpartition("@")
+    except ValueError:
+        # Brackets that do not pair, for instance: not parsable, so nothing of it is safe to show.
+        return uri.partition("://")[0] + "://***"
+    netloc = f"***@{host[2]}" if host[1] else host[2]
+    query = parts.query
+    if any(_SECRET_KEY.search(key) for key, _ in parse_qsl(query, keep_blank_values=True)):
+        query = "&".join(
+            f"{quote(key)}={'***' if _SECRET_KEY.search(key) else quote(value)}"
+            for key, value in parse_qsl(query, keep_blank_values=True)
+        )
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+
+
+def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
+    """Return a sort key that puts `frame2` before `frame10`, and upper and lower case together."""
+    parts = re.split(r"(\d+)", text.casefold())
+    return tuple((0, int(part)) if part.isascii() and part.isdigit() else (1, part) for part in parts)
