@@ -51,13 +51,13 @@ class Detector:
             InputError: A threshold or class is out of range.
         """
         spec = model.spec
+        if spec.task != "detect":
+            raise SpecError(f"{model.path}: this is a {spec.task} model, not a detector; run it with: edge {spec.task}")
         family = DECODERS.get(spec.decoder.name)
         if family is None:
             raise SpecError(
                 f"{model.path}: unknown decoder {spec.decoder.name!r}; expected one of {', '.join(DECODERS)}"
             )
-        if family.task != "detect" or spec.task != "detect":
-            raise SpecError(f"{model.path}: this is a {spec.task} model, not a detector; run it with: edge {spec.task}")
         self.spec: ModelSpec = spec
         self.backend: Backend = model.backend
         self.conf = _fraction("--conf", conf, spec.conf)

@@ -64,7 +64,11 @@ def load_model(
             f"{path}: the metadata names outputs that the model does not have ({', '.join(missing)}); "
             f"it has {', '.join(outputs)}"
         )
-    return LoadedModel(path, spec, backend, Preprocessor(spec.input, backend.input), outputs)
+    try:
+        preprocessor = Preprocessor(spec.input, backend.input)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+    return LoadedModel(path, spec, backend, preprocessor, outputs)
 
 
 def _free_shape(path: Path, spec: ModelSpec, info: TensorInfo) -> tuple[int, ...]:

@@ -79,12 +79,12 @@ class LiteRTBackend:
         except ValueError as error:
             raise ModelFileError(f"{self._path}: broken model ({_one_line(error)})") from error
 
-    def _describe_tensors(self) -> None:
+    def _describe_tensors(self, resized: bool = False) -> None:
         inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
             found = ", ".join(f"{d['name']} {list(map(int, d['shape']))}" for d in inputs) or "none"
             raise ModelFileError(f"{self._path}: expected one input, a picture; found {len(inputs)} ({found})")
-        self.input = _info(inputs[0])
+        self.input = _info(inputs[0], resized)
         if len(self.input.shape) != 4:
             raise ModelFileError(
                 f"{self._path}: expected a picture of shape (1, H, W, C) as input, found {self.input.name} with shape "
@@ -94,12 +94,14 @@ class LiteRTBackend:
             raise ModelFileError(
                 f"{self._path}: expected a batch of 1, found {self.input.shape[0]}; export the model again with batch 1"
             )
-        if self.input.shape[0] == -1:
-            self.input = _replace_shape(self.input, (1, *self.input.shape[1:]))
+        free_batch = self.input.shape[0] == -1
         self._input = self._interpreter.tensor(inputs[0]["index"])
         self._input_index = int(inputs[0]["index"])
         details = self._interpreter.get_output_details()
-        self.outputs = tuple(_info(d) for d in details)
+        self.outputs = tuple(_info(d, resized) for d in details)
+        if free_batch:  # as Keras leaves it
+            self.input = _one_picture(self.input)
+            self.outputs = tuple(map(_one_picture, self.outputs))
         names = [info.name for info in self.outputs]
         if len(set(names)) != len(names):
             raise ModelFileError(f"{self._path}: two outputs have one name ({', '.join(names)}); name them apart")
@@ -117,7 +119,7 @@ class LiteRTBackend:
             except (RuntimeError, ValueError) as error:
                 raise BackendError(f"{self._path}: cannot take an input of {shape} ({_one_line(error)})") from error
             self._allocate()
-        self._describe_tensors()
+        self._describe_tensors(resized=True)
 
     def infer(self, fill: Callable[[npt.NDArray[Any]], None]) -> dict[str, npt.NDArray[Any]]:
         """Run the model once; see `Backend.infer`."""
@@ -133,8 +135,9 @@ class LiteRTBackend:
         del self._input, self._outputs, self._interpreter
 
 
-def _info(detail: dict[str, Any]) -> TensorInfo:
-    signature = detail.get("shape_signature")
+def _info(detail: dict[str, Any], resized: bool) -> TensorInfo:
+    # The signature keeps the free sizes (-1) of the file, also after they were given a size.
+    signature = detail["shape"] if resized else detail.get("shape_signature")
     shape = detail["shape"] if signature is None or len(signature) != len(detail["shape"]) else signature
     parameters = detail["quantization_parameters"]
     scales = parameters["scales"]
@@ -146,7 +149,9 @@ def _info(detail: dict[str, Any]) -> TensorInfo:
     return TensorInfo(str(detail["name"]), tuple(int(n) for n in shape), dtype, scale, zero_point)
 
 
-def _replace_shape(info: TensorInfo, shape: tuple[int, ...]) -> TensorInfo:
+def _one_picture(info: TensorInfo) -> TensorInfo:
+    """Return the info with its first dimension, the batch, set to 1 where it is free."""
+    shape = (1, *info.shape[1:]) if info.shape[:1] == (-1,) else info.shape
     return TensorInfo(info.name, shape, info.dtype, info.scale, info.zero_point)
 
 
