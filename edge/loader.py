@@ -13,6 +13,9 @@ from edge.spec import ModelSpec
 from edge.spec.resolve import Overrides, resolve
 from edge.tensor import TensorInfo
 
+MAX_SIDE = 8192
+"""Pixels that metadata may ask for along a side of an input without fixed size; beyond lies only exhausted memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -78,5 +81,7 @@ def _free_shape(path: Path, spec: ModelSpec, info: TensorInfo) -> tuple[int, ...
             "(input.size_wh) with: edge inspect MODEL --attach spec.json"
         )
     width, height = spec.input.size_wh
+    if max(width, height) > MAX_SIDE:
+        raise SpecError(f"{path}: the metadata wants an input of {width} x {height} pixels, at most {MAX_SIDE} a side")
     channels = 1 if spec.input.color == "GRAY" else 3
     return (1, height, width, channels) if spec.input.layout == "NHWC" else (1, channels, height, width)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edge.backends import delegates
 from edge.backends.runtime import runtime
 from edge.errors import BackendError, DelegateError, InputError, ModelFileError
+from edge.spec.graph import check_weights
 from edge.tensor import TensorInfo
 
 log = logging.getLogger(__name__)
@@ -160,15 +161,9 @@ def _check_file(path: Path) -> None:
         raise ModelFileError(f"{path}: no such model file")
     if not path.is_file():
         raise ModelFileError(f"{path}: expected a .tflite file, found a directory or device")
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
-    if not head:
+    if not path.stat().st_size:
         raise ModelFileError(f"{path}: the model file is empty")
-    if head[4:8] != b"TFL3":
-        raise ModelFileError(f"{path}: not a TFLite model (expected the identifier TFL3, found {head[4:8]!r})")
+    check_weights(path)
 
 
 def _explain(path: Path, said: str) -> str:
@@ -179,9 +174,10 @@ def _explain(path: Path, said: str) -> str:
             f"{path}: compiled for the Edge TPU, which needs its delegate; pass --delegate edgetpu, or run the "
             "file that it was compiled from on the CPU"
         )
-    if custom and custom[1].startswith("Flex"):
+    flex = re.search(r"\bFlex\w+", said)
+    if flex and ("Select TensorFlow op" in said or custom):
         return (
-            f"{path}: needs the TensorFlow operator {custom[1]}, which a TFLite runtime does not have; convert the "
+            f"{path}: needs the TensorFlow operator {flex[0]}, which a TFLite runtime does not have; convert the "
             "model with built-in operators only (no SELECT_TF_OPS)"
         )
     if custom:

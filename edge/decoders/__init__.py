@@ -20,15 +20,15 @@ Score = Callable[[Outputs], npt.NDArray[np.float32]]
 """A classifier bound to one model: raw outputs -> probability of each class, float32 (C,)."""
 
 DECODERS: dict[str, DecoderFamily] = {
-    "yolo_anchors": DecoderFamily(YoloAnchors, "detect", 0.45, "Darknet YOLOv3, v4 and tiny: raw heads with anchors"),
-    "region": DecoderFamily(Region, "detect", 0.45, "Darknet YOLOv2: one raw head with anchors"),
-    "yolov5": DecoderFamily(YoloV5, "detect", 0.45, "YOLOv5, v7: (1, N, 5 + C), boxes decoded"),
-    "yolov8": DecoderFamily(YoloV8, "detect", 0.7, "Ultralytics v8, 11 and kin: (1, 4 + C, N) or (1, N, 4 + C)"),
-    "end2end": DecoderFamily(End2End, "detect", None, "YOLOv10, YOLO26, NMS inside: (1, N, 6)"),
-    "yolox": DecoderFamily(YoloX, "detect", 0.45, "YOLOX: (1, N, 5 + C), raw or decoded"),
-    "ssd_postprocess": DecoderFamily(SsdPostprocess, "detect", None, "SSD, EfficientDet with TFLite post-processing"),
-    "ssd_anchors": DecoderFamily(SsdAnchors, "detect", 0.45, "SSD, MediaPipe: raw boxes, scores and anchors"),
-    "anchor_free": DecoderFamily(AnchorFree, "detect", 0.7, "this project's detectors: raw distances and logits"),
+    "yolo_anchors": DecoderFamily(YoloAnchors, 0.45, "Darknet YOLOv3, v4 and tiny: raw heads with anchors"),
+    "region": DecoderFamily(Region, 0.45, "Darknet YOLOv2: one raw head with anchors"),
+    "yolov5": DecoderFamily(YoloV5, 0.45, "YOLOv5, v7: (1, N, 5 + C), boxes decoded"),
+    "yolov8": DecoderFamily(YoloV8, 0.7, "Ultralytics v8, 11 and kin: (1, 4 + C, N) or (1, N, 4 + C)"),
+    "end2end": DecoderFamily(End2End, None, "YOLOv10, YOLO26, NMS inside: (1, N, 6)"),
+    "yolox": DecoderFamily(YoloX, 0.45, "YOLOX: (1, N, 5 + C), raw or decoded"),
+    "ssd_postprocess": DecoderFamily(SsdPostprocess, None, "SSD, EfficientDet with TFLite post-processing"),
+    "ssd_anchors": DecoderFamily(SsdAnchors, 0.45, "SSD, MediaPipe: raw boxes, scores and anchors"),
+    "anchor_free": DecoderFamily(AnchorFree, 0.7, "this project's detectors: raw distances and logits"),
 }
 """Detection head families by name."""
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from edge.decoders.base import Candidates, Outputs
 from edge.decoders.tools import (
+    MAX_LEVELS,
     best_class,
     check_labels,
     finish,
@@ -20,6 +21,7 @@ from edge.decoders.tools import (
     params,
     passes,
     quiet,
+    rows_of,
     shape_error,
     sigmoid,
 )
@@ -36,7 +38,11 @@ class AnchorFreeParams(Record):
         strides: Input pixels per cell of each level.
     """
 
-    strides: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)] = (8, 16, 32)
+    strides: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1, max_length=MAX_LEVELS)] = (
+        8,
+        16,
+        32,
+    )
 
 
 class _Level(NamedTuple):
@@ -87,11 +93,10 @@ class AnchorFree:
 
     def _level(self, outputs: Outputs, level: _Level, conf: float, multi_label: bool) -> Candidates | None:
         hit = passes(outputs[level.score.name], level.score, logit(conf))
-        # Comparing everything is several times faster than a maximum over a short last axis.
         if level.planar:
             cell = np.flatnonzero(hit.reshape(level.classes, -1).any(axis=0))
         else:
-            cell = np.unique(np.flatnonzero(hit) // level.classes)
+            cell = rows_of(hit)
         if not len(cell):
             return None
         scores = sigmoid(level.score.dequantize(_cells(outputs[level.score.name], level, cell)))

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from edge.decoders.base import Candidates, Outputs
 from edge.decoders.tools import (
+    MAX_LEVELS,
     NOTHING,
     Float32,
     Index,
@@ -49,7 +50,9 @@ class YoloAnchorsParams(Record):
         classes: Number of classes.
     """
 
-    anchors: Annotated[tuple[Annotated[tuple[Anchor, ...], Field(min_length=1)], ...], Field(min_length=1)]
+    anchors: Annotated[
+        tuple[Annotated[tuple[Anchor, ...], Field(min_length=1)], ...], Field(min_length=1, max_length=MAX_LEVELS)
+    ]
     strides: tuple[Count, ...]
     scale_x_y: tuple[Positive, ...] = ()
     new_coords: bool = False

@@ -48,12 +48,10 @@ class DecoderFamily(NamedTuple):
     Attributes:
         build: (spec, size_wh of the input, output infos by tensor name) -> Decode.
             Raises SpecError where shapes contradict the spec.
-        task: "detect" or "classify".
         iou: Default NMS threshold; None for a head that needs no NMS.
         summary: One line for help texts.
     """
 
     build: Callable[[ModelSpec, tuple[int, int], Mapping[str, TensorInfo]], Decode]
-    task: str
     iou: float | None
     summary: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from edge.decoders.base import Candidates, Outputs
 from edge.decoders.tools import (
+    MAX_LEVELS,
     NOTHING,
     BoxUnit,
     BoxUnitParams,
@@ -34,7 +36,7 @@ from edge.tensor import TensorInfo
 Stride = Annotated[int, Field(gt=0)]
 
 
-class _Rows:
+class _Rows(ABC):
     """Role `output`, (1, N, 5 + C): cx, cy, w, h, objectness, C class probabilities; score = objectness x class."""
 
     def __init__(self, spec: ModelSpec, infos: Mapping[str, TensorInfo]) -> None:
@@ -46,8 +48,9 @@ class _Rows:
         # A quantised class score may exceed 1 by a few steps, so that the product may exceed the objectness.
         self._most = max(1.0, largest(self._info))
 
+    @abstractmethod
     def _boxes(self, real: Float32, keep: Index) -> Float32:
-        raise NotImplementedError
+        """Return x1 y1 x2 y2 in input pixels of real rows (n, 5 + C) with row numbers `keep`."""
 
     def __call__(self, outputs: Outputs, conf: float, multi_label: bool = False) -> Candidates:
         """Decode; see `edge.decoders.base.Decode`."""
@@ -89,7 +92,7 @@ class YoloXParams(Record):
     """
 
     decoded: Literal["auto", "pixels", "grid"] = "auto"
-    strides: tuple[Stride, ...] = (8, 16, 32)
+    strides: Annotated[tuple[Stride, ...], Field(max_length=MAX_LEVELS)] = (8, 16, 32)
 
 
 class YoloX(_Rows):

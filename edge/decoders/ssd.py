@@ -11,6 +11,7 @@ from pydantic import Field
 
 from edge.decoders.base import Candidates, Outputs
 from edge.decoders.tools import (
+    MAX_LEVELS,
     NOTHING,
     Float32,
     best_class,
@@ -22,6 +23,7 @@ from edge.decoders.tools import (
     params,
     passes,
     quiet,
+    rows_of,
     shape_error,
     sigmoid,
     softmax,
@@ -119,7 +121,10 @@ class GridAnchors(Record):
         grid: [stride, anchors per cell] of each level, in the order of the rows.
     """
 
-    grid: Annotated[tuple[tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]], ...], Field(min_length=1)]
+    grid: Annotated[
+        tuple[tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0, le=64)]], ...],
+        Field(min_length=1, max_length=MAX_LEVELS),
+    ]
 
 
 class SsdAnchorsParams(Record):
@@ -203,8 +208,7 @@ class SsdAnchors:
         """Return the rows of which a class may pass."""
         if self._activation != "softmax":
             least = logit(conf) if self._activation == "sigmoid" else conf
-            hit = passes(raw[:, self._background :], self._scores, least)
-            return np.unique(np.flatnonzero(hit) // hit.shape[1])
+            return rows_of(passes(raw[:, self._background :], self._scores, least))
         if not self._background:
             return np.arange(len(raw))
         # Of a softmax, p = sigmoid(class - log sum of the others) <= sigmoid(class - background).

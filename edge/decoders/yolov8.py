@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.decoders.base import Candidates, Outputs
 from edge.decoders.tools import (
@@ -18,6 +20,7 @@ from edge.decoders.tools import (
     params,
     passes,
     quiet,
+    rows_of,
     shape_error,
 )
 from edge.spec import ModelSpec
@@ -61,12 +64,13 @@ class YoloV8:
 
     def __call__(self, outputs: Outputs, conf: float, multi_label: bool = False) -> Candidates:
         """Decode; see `edge.decoders.base.Decode`."""
+        with quiet():
+            return self._decode(outputs[self._info.name][0], conf, multi_label)
+
+    def _decode(self, raw: npt.NDArray[Any], conf: float, multi_label: bool) -> Candidates:
         info = self._info
-        raw = outputs[info.name][0]
         if self._last:
-            # A maximum over a short last axis is slow in NumPy, comparing everything is not.
-            scores = raw[:, 4:]
-            keep = np.unique(np.flatnonzero(passes(scores, info, conf)) // scores.shape[1])
+            keep = rows_of(passes(raw[:, 4:], info, conf))
             picked = raw[keep].T
         else:
             # Numbers order alike before and after dequantising: the best class is found among raw ones.
@@ -79,6 +83,5 @@ class YoloV8:
         else:
             column, class_id = np.arange(len(keep)), picked[4:].argmax(axis=0)
         real = info.dequantize(picked)
-        with quiet():
-            xyxy = self._unit.to_pixels(corners(real[:2].T, real[2:4].T))
-            return finish(xyxy[column], real[class_id + 4, column], class_id)
+        xyxy = self._unit.to_pixels(corners(real[:2].T, real[2:4].T))
+        return finish(xyxy[column], real[class_id + 4, column], class_id)

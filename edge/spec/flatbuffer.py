@@ -80,11 +80,13 @@ class Table:
 
     def data(self, field: int) -> bytes:
         """Return a list of bytes."""
-        at = self._at(field)
-        if at is None:
-            return b""
-        start, length = self._list(at, 1)
+        start, length = self.extent(field)
         return bytes(self._data[start : start + length])
+
+    def extent(self, field: int) -> tuple[int, int]:
+        """Return where a list of bytes starts and how long it is, (0, 0) where there is none."""
+        at = self._at(field)
+        return (0, 0) if at is None else self._list(at, 1)
 
     def _at(self, field: int) -> int | None:
         slot = 4 + 2 * field

@@ -17,7 +17,8 @@ from edge.spec.flatbuffer import Table
 POSTPROCESS = "TFLite_Detection_PostProcess"
 METADATA = "TFLITE_METADATA"
 
-_NAMES = {22: "RESHAPE", 43: "SQUEEZE", 14: "LOGISTIC", 25: "SOFTMAX", 114: "QUANTIZE", 6: "DEQUANTIZE", 53: "CAST"}
+_NAMES = {0: "ADD", 3: "CONV_2D", 6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 14: "LOGISTIC", 22: "RESHAPE", 25: "SOFTMAX"}
+_NAMES |= {43: "SQUEEZE", 53: "CAST", 114: "QUANTIZE", 126: "BATCH_MATMUL"}
 _CUSTOM = 32
 _PASS_THROUGH = {"RESHAPE", "SQUEEZE", "QUANTIZE", "DEQUANTIZE", "CAST"}
 _NO_FILE_ID = "the file is no TFLite model"
@@ -29,7 +30,7 @@ class Graph:
 
     Attributes:
         makers: Output tensor -> the operator that computed its values, looking through reshapes and (de)quantising:
-            "SOFTMAX", "LOGISTIC", a custom operator's name, or a number for any other.
+            one of `_NAMES`, a custom operator's name, or a number for any other.
         postprocess: Names of the four outputs of SSD's post-processing operator, in its order (boxes, classes, scores,
             count); empty without it.
         signature: Name in the default signature -> output tensor name.
@@ -55,6 +56,26 @@ def read_graph(path: Path) -> Graph:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
+
+
+def check_weights(path: Path) -> None:
+    """Check that a model's weights lie inside its file: tflite-runtime ends the process when a copy is cut short.
+
+    Raises:
+        ModelFileError: The file cannot be read, is no TFLite model, or is cut short.
+    """
+    try:
+        with _mapped(path) as data:
+            for buffer in Table.root(data).tables(4):
+                buffer.extent(0)
+                # Large models keep weights behind the flatbuffer: offset and size, where 0 and 1 mean none.
+                start, length = buffer.integer(1, "Q"), buffer.integer(2, "Q")
+                if start > 1 and start + length > len(data):
+                    raise ModelFileError("the file is cut short: weights reach beyond its end")
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: not a TFLite model, or one that is cut short ({error})") from error
 
 
 @contextmanager

@@ -29,6 +29,7 @@ _SSD_NAMES = {
     "count": ("number of detections", "num_detections", "count"),
 }
 _PROBABILITY_MAKERS = {"SOFTMAX", "LOGISTIC"}
+_LINEAR_MAKERS = {"ADD", "BATCH_MATMUL", "CONV_2D", "FULLY_CONNECTED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,10 @@ def _scaling(facts: Facts, family: Family, color: str, info: TensorInfo) -> Scal
         return implied
     if family.value_range is not None:
         return named_range(family.value_range, color)
-    quantised = f", quantised with scale {info.scale:.6g} and zero point {info.zero_point}," if info.quantized else ""
+    quantised = f", quantised with scale {info.scale:.6g} and zero point {info.zero_point}" if info.quantized else ""
     raise SpecError(
         f"{facts.path}: nothing says which values the input {info.name} ({info.dtype}{quantised}) takes; pass "
-        f"--input-range {', '.join(RANGES)} (Teachable Machine and MobileNet: -1..1; most PyTorch exports: 0..1 or "
+        f"--input-range {' or '.join(RANGES)} (Teachable Machine and MobileNet: -1..1; most PyTorch exports: 0..1 or "
         f"imagenet; EfficientNet: 0..255), {ATTACH}"
     )
 
@@ -119,8 +120,6 @@ def _decoder(
 ) -> tuple[DecoderSpec, tuple[str, ...]]:
     """Return the decoder, and the labels as its class numbers want them."""
     name = facts.decoder
-    if name is not None and name not in FAMILIES:
-        raise SpecError(f"--decoder {name!r}: expected one of {', '.join(FAMILIES)}")
     if name is not None and FAMILIES[name].needs:
         raise SpecError(
             f"{facts.path}: decoder {name} also needs {', '.join(FAMILIES[name].needs)}, which no flag gives; attach a "
@@ -195,8 +194,8 @@ def _activation(info: TensorInfo, graph: Graph) -> str:
     maker = graph.makers.get(info.name, "")
     if maker in _PROBABILITY_MAKERS:
         return "none"
-    # A compiled or custom operator hides what is inside it; a built-in one shows that nothing follows it.
-    return "softmax" if maker.isdigit() else "auto"
+    # A matrix product or convolution ends in logits; anything else may be the tail of a softmax, or hide one.
+    return "softmax" if maker in _LINEAR_MAKERS else "auto"
 
 
 def _fit_labels(facts: Facts, classes: int) -> tuple[str, ...]:
@@ -234,20 +233,27 @@ def _grid_head(facts: Facts, input_info: TensorInfo, outputs: tuple[TensorInfo, 
     if fits:
         kinds = " or ".join(f"{kind} with {n} classes" if n is not None else kind for kind, n in fits)
         advice = f"could be {kinds}; pass {' or '.join(f'--decoder {kind}' for kind, _ in fits)}"
-        advice += f" or --labels FILE with {classes} names" if classes is not None else ""
+        advice += f" or --labels FILE with {classes} names, " if classes is not None else ", "
     else:
-        advice = _advice(outputs)
-    raise SpecError(f"{facts.path}: says nothing about itself, its outputs ({describe(outputs)}) {advice}, {ATTACH}")
+        advice = _advice(facts, input_info, outputs)
+    raise SpecError(f"{facts.path}: nothing says what its outputs are ({describe(outputs)}); they {advice}{ATTACH}")
 
 
-def _advice(outputs: tuple[TensorInfo, ...]) -> str:
-    ranks = [len(info.shape) for info in outputs]
-    if set(ranks) == {4}:
-        return "could be raw YOLO heads, whose anchors no flag gives; convert the model with edge convert"
-    if ranks == [3, 3]:
-        return "could be raw SSD boxes and scores, whose anchors (decoder ssd_anchors) no flag gives; attach them"
+def _advice(facts: Facts, input_info: TensorInfo, outputs: tuple[TensorInfo, ...]) -> str:
+    """Return what to do about outputs that no flag can explain."""
+    shapes = [info.shape for info in outputs]
+    if not free(input_info) and all(_is_grid(shape, size_wh(input_info, facts.layout)) for shape in shapes):
+        return "could be raw YOLO heads, whose anchors no flag gives; make the model with edge convert, "
+    if [len(shape) for shape in shapes] == [3, 3] and shapes[0][:2] == shapes[1][:2]:
+        return "could be raw SSD boxes and scores, whose anchors no flag gives; export with post-processing, "
     usual = ", ".join(kind for kind, family in FAMILIES.items() if not family.needs)
-    return f"are of no kind that shapes alone settle; pass --decoder NAME ({usual})"
+    return f"are of no kind that shapes alone settle; pass --decoder NAME if it is one of {usual}, "
+
+
+def _is_grid(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Return whether an output has a value for each cell of one of YOLO's grids."""
+    grids = {(size[1] // stride, size[0] // stride) for stride in (8, 16, 32, 64)}
+    return len(shape) == 4 and (shape[1:3] in grids or shape[2:4] in grids)
 
 
 def _fits(facts: Facts, input_info: TensorInfo, shape: tuple[int, ...]) -> list[tuple[str, int | None]]:
@@ -260,7 +266,7 @@ def _fits(facts: Facts, input_info: TensorInfo, shape: tuple[int, ...]) -> list[
     if b in cells and a >= 5:
         fits.append(("yolov8", a - 4))
     elif a in cells and b >= 6:
-        fits += [("yolov8", b - 4), ("yolox", b - 5)]
+        fits += [("yolox", b - 5), ("yolov5", b - 5), ("yolov8", b - 4)]  # v6 has rows as v5, on the grid of v8
     elif a in {3 * n for n in cells} and b >= 6:
         fits.append(("yolov5", b - 5))
     elif b == 6:

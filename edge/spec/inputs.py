@@ -78,6 +78,11 @@ def level_by_level(scaling: Scaling, info: TensorInfo) -> Scaling:
     return (float(info.zero_point - first),), (1 / info.scale,)
 
 
+def byte_by_byte(info: TensorInfo) -> Scaling:
+    """Return the scaling that copies pixels to a quantised uint8 tensor, whatever its scale."""
+    return (float(info.zero_point),), (1 / info.scale,)
+
+
 def layout_of(info: TensorInfo) -> tuple[Layout, int]:
     """Return the order of the input's axes and its channels.
 

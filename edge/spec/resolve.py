@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge.errors import ModelFileError, SpecError
 from edge.spec import tflite_metadata, ultralytics
 from edge.spec.archive import read_tail
 from edge.spec.families import FAMILIES
 from edge.spec.graph import Graph, read_graph
 from edge.spec.infer import Facts, infer
-from edge.spec.inputs import free, layout_of, level_by_level, named_range, size_wh
+from edge.spec.inputs import byte_by_byte, free, layout_of, level_by_level, named_range, size_wh
 from edge.spec.labels import read_labels
-from edge.spec.model import SCHEMA_VERSION, InputSpec, ModelSpec
+from edge.spec.model import SCHEMA_VERSION, InputSpec, Layout, ModelSpec
 from edge.spec.validate import validated
 from edge.tensor import TensorInfo
 
@@ -170,9 +172,16 @@ def _from_value(
         return spec
     if ultralytics.recognised(value):
         spec = ultralytics.to_spec(value, where, path.stem, input_info, outputs)
-        layout, _ = layout_of(input_info)
+        layout, _ = _layout(path, input_info)
         return spec.model_copy(update={"input": spec.input.model_copy(update={"layout": layout})})
     return None
+
+
+def _layout(path: Path, info: TensorInfo) -> tuple[Layout, int]:
+    try:
+        return layout_of(info)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
 
 
 def _facts(
@@ -184,7 +193,7 @@ def _facts(
 ) -> Facts:
     """Collect what is known of a file that does not describe itself, or whose decoder the user replaces."""
     flags = _input_flags(overrides)
-    layout, channels = layout_of(input_info)
+    layout, channels = _layout(path, input_info)
     known: dict[str, Any] = {"layout": layout}
     if isinstance(source, ModelSpec):
         given = source.input
@@ -192,6 +201,9 @@ def _facts(
         known |= {"resize": given.resize, "layout": given.layout, "size_wh": given.size_wh, "conf": source.conf}
     else:
         known |= source
+        if known.get("scaling") and input_info.quantized and input_info.dtype == np.uint8:
+            # Mean and std of TFLite Metadata are for float inputs: its readers copy bytes to uint8 ones.
+            known["scaling"] = byte_by_byte(input_info)
     known |= flags
     if labels is not None:
         known["labels"] = labels
@@ -225,7 +237,15 @@ def _lone_labels(members: Mapping[str, bytes]) -> tuple[str, ...]:
 
 
 def _input_flags(overrides: Overrides) -> dict[str, str]:
-    """Return the flags that name a choice of InputSpec, checked."""
+    """Return the flags that name a choice of InputSpec; all flags are checked.
+
+    Raises:
+        SpecError: A flag has no such value.
+    """
+    if overrides.decoder is not None and overrides.decoder not in FAMILIES:
+        raise SpecError(f"--decoder {overrides.decoder!r}: expected one of {', '.join(FAMILIES)}")
+    if overrides.input_range is not None:
+        named_range(overrides.input_range, "RGB")
     given = {
         "color": overrides.color and overrides.color.upper(),
         "resize": overrides.resize and overrides.resize.lower(),

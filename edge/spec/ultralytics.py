@@ -25,6 +25,8 @@ MEMBERS = ("metadata.json", "temp_meta.txt", "meta.txt")
 _MAX_BYTES = 2 << 20
 _MAX_CLASSES = 100_000
 _MAX_END2END_ROWS = 1000
+_RTDETR = "RTDETRDecoder"
+"""A head whose rows look like others' but hold centres and sizes, of pictures that were stretched."""
 
 
 def parse(data: bytes, where: str) -> dict[str, Any]:
@@ -75,6 +77,8 @@ def to_spec(
     task = value.get("task", "detect")  # YOLOv5 writes no task and exports detectors only
     if task not in ("detect", "classify"):
         raise SpecError(f"{where}: the model's task is {task!r}; expected a detection or classification model")
+    if value.get("head") == _RTDETR or str(value.get("description")).lower().startswith("ultralytics rtdetr"):
+        raise SpecError(f"{where}: the model is an RT-DETR, which edge does not decode; export a YOLO detector")
     labels = _names(value["names"], where)
     classify = task == "classify"
     if len(outputs) != 1:
@@ -116,7 +120,8 @@ def _head(value: Mapping[str, Any], where: str, classes: int, info: TensorInfo) 
             return DecoderSpec(name="yolov5", outputs=roles)
     raise SpecError(
         f"{where}: names {classes} classes, for which the output has (1, {4 + classes}, N), (1, N, {5 + classes}) or "
-        f"(1, N, 6); found {describe([info])}"
+        f"(1, N, 6); found {describe([info])}; to replace a wrong description: edge inspect MODEL --attach spec.json "
+        "--force"
     )
 
 
@@ -127,7 +132,7 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     except (TypeError, ValueError) as error:
         raise SpecError(f"{where}: names: expected class numbers and names ({error})") from error
     if not names or min(names) < 0 or max(names) >= _MAX_CLASSES:
-        raise SpecError(f"{where}: names: expected class names numbered from 0, found {str(value)[:60]}")
+        raise SpecError(f"{where}: names: expected class names numbered from 0, found {repr(value)[:60]}")
     return tuple(names.get(i, UNNAMED) for i in range(max(names) + 1))
 
 

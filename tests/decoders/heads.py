@@ -120,7 +120,7 @@ def infos(case: Case, dtype: str = "float32") -> dict[str, TensorInfo]:
 def draw(case: Case, tensors: dict[str, TensorInfo], rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
     """Return random raw outputs by tensor name."""
     raw = {}
-    for role, info in tensors.items():
+    for info in tensors.values():
         real = rng.normal(0, case.logits, info.shape) if case.logits else rng.random(info.shape) ** 2
         if case.family == "end2end":
             real[..., 5] = rng.integers(0, 7, info.shape[:2])
@@ -130,7 +130,6 @@ def draw(case: Case, tensors: dict[str, TensorInfo], rng: np.random.Generator) -
         limits = np.iinfo(info.dtype)
         levels = np.clip(np.rint(real / info.scale + info.zero_point), limits.min, limits.max)
         raw[info.name] = levels.astype(info.dtype)
-        assert role
     return raw
 
 

@@ -84,6 +84,8 @@ def test_finish_drops_what_is_not_finite_and_limits_scores() -> None:
         ([[-0.2, 0.0, 1.1, 1.3]], True),
         ([[10, 10, 50, 40]], False),
         ([[0, 0, 3, 3]], False),
+        # A box may be several times as large as a small input: its centre tells.
+        ([[-2.5, -2.0, 3.5, 3.0]], True),
         # One wild box does not turn the picture round.
         ([[0.1, 0.1, 0.2, 0.2], [0.3, 0.3, 0.4, 0.4], [0.0, 0.0, 7.0, 7.0]], True),
     ],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SharedData
 from fixtures import BROKEN_TAILS, broken, tiny_detector
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,7 +156,7 @@ def test_damage_anywhere_gives_members_or_a_clear_error(data: st.DataObject) -> 
         assert all(isinstance(content, bytes) for content in members.values())
 
 
-def test_the_archives_of_real_files(shared_data: SharedData) -> None:
+def test_the_archives_of_real_files(shared_data: Callable[[str], Path]) -> None:
     for name, member, size in (
         ("ssd_mobilenet_v1_1_metadata_1.tflite", "labelmap.txt", 665),
         ("mobilenet_v2_1.0_224_quant.tflite", "imagenet_labels.txt", 21686),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SharedData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +90,7 @@ def test_any_bytes_give_names_or_a_clear_error(data: bytes) -> None:
         assert len(names) < 4 * data.count(b"\n") + data.count(b"\r") * 4 + 200
 
 
-def test_real_lists(shared_data: SharedData) -> None:
+def test_real_lists(shared_data: Callable[[str], Path]) -> None:
     coco = read_labels(shared_data("tflite/coco_labels.txt"))
     assert (len(coco), coco[0], coco[-1]) == (90, "person", "toothbrush")
     imagenet = read_labels(shared_data("tflite/imagenet_labels.txt"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SharedData
 from fixtures import constant_model, tiny_classifier, tiny_detector
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,7 +102,7 @@ def test_the_graph_names_what_makes_an_output(tmp_path: Path) -> None:
     quantised = read_graph(write(tmp_path / "b.tflite", tiny_classifier("int8").model))
     assert quantised.makers == {"scores": "SOFTMAX"}
     logits = read_graph(write(tmp_path / "c.tflite", tiny_classifier(softmax=False).model))
-    assert logits.makers == {"scores": "3"}  # CONV_2D
+    assert logits.makers == {"scores": "CONV_2D"}
     assert logits.postprocess == () and logits.signature == {} and logits.metadata == b""
 
 
@@ -129,7 +129,7 @@ def test_what_is_no_model_is_refused(data: bytes, tmp_path: Path) -> None:
         read_graph(tmp_path / "gone.tflite")
 
 
-def test_real_files(shared_data: SharedData) -> None:
+def test_real_files(shared_data: Callable[[str], Path]) -> None:
     graph = read_graph(shared_data("tflite/ssd_mobilenet_v1_1_metadata_1.tflite"))
     assert graph.postprocess == (
         "TFLite_Detection_PostProcess",

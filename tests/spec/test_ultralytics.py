@@ -58,6 +58,8 @@ def test_a_detector_of_today() -> None:
         ({"end2end": True}, (1, 300, 6), "end2end", {}),
         ({"end2end": True, "names": ["a", "b"]}, (1, 300, 6), "end2end", {}),
         ({"args": {"nms": True}}, (1, 300, 6), "end2end", {}),
+        ({"args": {"nms": True}}, (1, 3000, 6), "end2end", {}),
+        ({"end2end": True}, (1, 3000, 6), "end2end", {}),
         ({}, (1, 300, 6), "end2end", {}),
         # YOLOv5 writes stride and names only.
         ({"task": None, "version": None}, (1, 25200, 85), "yolov5", {}),
@@ -81,6 +83,12 @@ def test_a_classifier() -> None:
 def test_other_tasks_are_refused(task: str) -> None:
     with pytest.raises(SpecError, match=f"task is '{task}'; expected a detection or classification model"):
         spec(meta(task=task), (1, 116, 8400), (1, 160, 160, 32))
+
+
+@pytest.mark.parametrize("changes", [{"head": "RTDETRDecoder"}, {"description": "Ultralytics RTDETR-l model"}])
+def test_rt_detr_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="the model is an RT-DETR, which edge does not decode"):
+        spec(meta(**changes), (1, 300, 84))
 
 
 @pytest.mark.parametrize(
