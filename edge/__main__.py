@@ -1,5 +1,20 @@
-"""`python -m edge`."""
+"""Where the `edge` command and `python -m edge` start."""
 
-from edge.cli.app import main
+import signal
 
-main()
+
+def main() -> None:
+    """Run the command line."""
+    # Until the command line can turn Ctrl-C into one line, let it end the process without a traceback.
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from edge.cli.app import app
+
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handler)
+    app(prog_name="edge")
+
+
+if __name__ == "__main__":
+    main()

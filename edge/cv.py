@@ -1,9 +1,10 @@
-"""The check that OpenCV loads, with the name of the package to install when it does not."""
+"""Checks that go before OpenCV: that it loads, and that it survives a file name."""
 
 from __future__ import annotations
 
 import importlib
 import re
+from pathlib import Path
 
 from edge.errors import MissingDependencyError
 
@@ -54,3 +55,12 @@ def explain(error: ImportError) -> str:
             f"apt-file search {library}; or use a wheel that needs no display: pip install opencv-python-headless"
         )
     return f"OpenCV needs the system library {library}, which is not installed; install it with: apt install {package}"
+
+
+def opens(path: str | Path) -> bool:
+    """Whether OpenCV can be given this path: it crashes on a name that is not valid UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

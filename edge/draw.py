@@ -160,7 +160,7 @@ class Painter:
 def _style(width: int, height: int) -> _Style:
     """Return sizes for a frame: measured by its mean side, with a floor that keeps letters readable."""
     side = (width + height) / 2
-    cap = max(7.5, side * 0.018)
+    cap = max(7.5, side * 0.017)
     return _Style(
         line=max(1, round(side * 0.0032)),
         text_line=max(1, round(cap / 9)),

@@ -204,8 +204,12 @@ class Pipeline:
         if files := [item for item in numbered if not item[1].live]:
             groups.append(files)
         self._capturing = len(groups)
-        threads = [threading.Thread(target=self._capture, args=(group,), daemon=True) for group in groups]
-        inference = threading.Thread(target=self._run_model, daemon=True)
+        if not groups:
+            self._inbox.close()
+        threads = [
+            threading.Thread(target=self._capture, args=(group,), name="edge-capture", daemon=True) for group in groups
+        ]
+        inference = threading.Thread(target=self._run_model, name="edge-model", daemon=True)
         for thread in (inference, *threads):
             thread.start()
         try:

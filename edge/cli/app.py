@@ -20,6 +20,9 @@ from edge.errors import EdgeError
 
 INTERRUPTED = 130
 
+# typer carries a copy of click in newer versions and imports it in older ones; this is UsageError of either.
+_UsageError: Any = typer.BadParameter.__base__
+
 # OpenCV's and FFmpeg's own complaints would stand beside our one line that says the same; set before they load.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -35,6 +38,10 @@ class _Commands(TyperGroup):
         except EdgeError as error:
             print(f"edge: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from error
+        except _UsageError as error:
+            command = getattr(getattr(error, "ctx", None), "command_path", "edge")
+            print(f"edge: {error.format_message().rstrip('.')}; {command} --help lists what there is", file=sys.stderr)
+            raise SystemExit(EdgeError.exit_code) from error
         except KeyboardInterrupt as error:
             print("edge: interrupted", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from error
@@ -78,8 +85,3 @@ def _options(
         stream=sys.stderr,
         format="edge: %(levelname)s: %(message)s",
     )
-
-
-def main() -> None:
-    """Run the command line."""
-    app()

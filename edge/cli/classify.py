@@ -2,45 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edge.cli import options, running
-
-if TYPE_CHECKING:
-    from edge.result import Result
-
-
-class PrintSink:
-    """One line of text per frame on standard output."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        """Prepare.
-
-        Args:
-            labels: Class names by class index.
-        """
-        self._labels = labels
-        self.outputs: list[Path] = []
-
-    def write(self, result: Result) -> None:
-        """Print the best classes of one frame."""
-        assert result.classification is not None
-        found = zip(result.classification.class_id, result.classification.score, strict=True)
-        names = "; ".join(f"{self._name(class_id)} {score:.3f}" for class_id, score in found)
-        frame = result.frame
-        place = frame.source if frame.still else f"{frame.source} {frame.index}"
-        print(f"{place}: {names}", flush=True)
-
-    def _name(self, class_id: int) -> str:
-        return self._labels[class_id] if class_id < len(self._labels) else str(class_id)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def classify(
@@ -74,8 +41,7 @@ def classify(
             decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
         )
         classifier = Classifier.load(model, overrides, top, threads, delegate)
-        names = classifier.spec.labels
-        # Standard output carries one kind of data.
-        extra = [] if "-" in (json, csv) else [PrintSink(names)]
+        if "-" not in (json, csv):
+            outputs.append(running.Output("text", "-", "standard output"))
         name = f"{classifier.spec.name}: {classifier.backend.description}"
-        running.run(classifier.classify, names, name, sources, outputs, quiet, extra)
+        running.run(classifier.classify, classifier.spec.labels, name, sources, outputs, quiet)

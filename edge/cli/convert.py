@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,8 @@ def convert(
         Path, typer.Argument(metavar="INPUT", help="Darknet .cfg, Keras .keras or .h5, or a SavedModel folder.")
     ],
     weights: Annotated[
-        Path | None, typer.Argument(help="Darknet .weights; the file beside the .cfg by default.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="[WEIGHTS]", help="Darknet .weights; the file beside the .cfg by default."),
     ] = None,
     to: Annotated[
         str, typer.Option(help="float32, float16, dynamic, weight-only, int8 or int16x8.", show_default=True)
@@ -88,6 +90,7 @@ def convert(
             attribution=attribution,
         )
         target = out or Path(f"{source.stem}_{to}.tflite")
+        _keep_inputs(target, (source, weights, source.with_suffix(".weights"), labels, spec))
         done = convert_model(lambda: load(source, weights, given), target, to, calibrate, io, force)
     if as_json:
         typer.echo(json.dumps(_facts(done), indent=2))
@@ -102,6 +105,13 @@ def _require() -> None:
             f"edge convert runs on a workstation and needs {', '.join(missing)}: in a checkout of this project, run "
             "pip install -e '.[convert]'"
         )
+
+
+def _keep_inputs(target: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse an output that is one of the inputs, which --force must not destroy."""
+    for path in inputs:
+        if path is not None and target.exists() and path.exists() and target.samefile(path):
+            raise InputError(f"{target} is an input itself; give another name with --out")
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import typer
 
 from edge.bundled import default_model
 from edge.cli import options, running
+from edge.errors import InputError
 
 
 class JsonFormat(StrEnum):
@@ -54,6 +55,8 @@ def detect(
     layout: options.Layout = None,
 ) -> None:
     """Find objects in pictures, videos, cameras and streams."""
+    if json is None and json_format is not JsonFormat.LINES:
+        raise InputError(f"--format {json_format.value}: give the file for it with --json")
     with running.native_silence(), ExitStack() as stack:
         sources = running.open_sources(source, stack)
         outputs = running.plan_outputs(sources, save, json, json_format.value, csv, show, force)

@@ -98,7 +98,7 @@ class Display:
         frames = "frame" if stats.frames == 1 else "frames"
         line = f"[bold]{stats.frames}[/] {frames} in {stats.elapsed_s:.1f} s, [bold]{stats.fps:.1f}[/] fps"
         line += f", {stats.dropped} dropped" if stats.dropped else ""
-        line += f", [yellow]{stats.skipped} files left out[/]" if stats.skipped else ""
+        line += f", [yellow]{stats.skipped} unreadable left out[/]" if stats.skipped else ""
         console.print(line)
         times = Table("stage", box=None, header_style="bold", pad_edge=False)
         for column in ("p50 ms", "p95 ms"):

@@ -69,6 +69,8 @@ def plan_outputs(
         outputs.append(Output(json_format, json, "--json"))
     if csv is not None:
         outputs.append(Output("csv", csv, "--csv"))
+    if save in ("-", ""):
+        raise OutputError("--save: expected a file or folder; only --json and --csv can go to standard output")
     targets = ["-" if o.target == "-" else os.path.realpath(o.target) for o in outputs]
     for output, target in zip(outputs, targets, strict=True):
         if targets.count(target) > 1:
@@ -108,20 +110,19 @@ def _save_kind(target: str, sources: Sequence[Source]) -> str:
 
 def _check_target(output: Output, path: Path, sources: Sequence[Source], force: bool) -> None:
     name = f"{output.flag} {output.target}"
-    origins = [Path(source.name) for source in sources if not source.live and "://" not in source.name]
+    origins = [origin for source in sources for origin in source.paths]
     if output.kind == "folder":
         if path.exists() and not path.is_dir():
             raise OutputError(f"{name}: is a file; expected a folder, or a video or picture name")
-        inside = {origin if origin.is_dir() else origin.parent for origin in origins}
-        if path.is_dir() and any(path.samefile(folder) for folder in inside if folder.is_dir()):
+        if path.is_dir() and any(path.samefile(folder) for folder in {origin.parent for origin in origins}):
             raise OutputError(f"{name}: the source lies in this folder and would be overwritten; give another")
         if not force and path.is_dir() and any(path.iterdir()):
             raise OutputError(f"{name}: the folder is not empty; give another, or pass --force to write into it")
     else:
         if path.is_dir():
             raise OutputError(f"{name}: is a folder; expected a file name")
-        if any(path.exists() and origin.exists() and path.samefile(origin) for origin in origins):
-            raise OutputError(f"{name}: is the source itself; give another name")
+        if path.exists() and any(path.samefile(origin) for origin in origins if origin.exists()):
+            raise OutputError(f"{name}: is a source itself; give another name")
         if not force and path.is_file():
             raise OutputError(f"{name}: exists; give another name, or pass --force to overwrite it")
     existing = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
@@ -136,7 +137,6 @@ def run(
     sources: Sequence[Source],
     outputs: Sequence[Output],
     quiet: bool,
-    extra_sinks: Sequence[Sink] = (),
 ) -> None:
     """Run the pipeline with a progress display, and print the closing table.
 
@@ -147,7 +147,6 @@ def run(
         sources: Opened sources.
         outputs: From `plan_outputs`.
         quiet: Show neither progress nor table.
-        extra_sinks: Sinks of the command's own.
 
     Raises:
         EdgeError: As `Pipeline.run`; the table is printed before.
@@ -166,7 +165,6 @@ def run(
             for output in outputs:
                 sinks.append(SINKS[output.kind](output.target, context))
                 cleanup.callback(sinks[-1].close)
-            sinks += extra_sinks
             try:
                 pipeline.run(sources)
             finally:
@@ -201,7 +199,8 @@ def _signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         yield lambda: count > 0
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # After one the command is on its way out: another must not make a traceback of it.
+            signal.signal(number, signal.SIG_IGN if count else handler)
 
 
 def open_sources(uris: Sequence[str], stack: ExitStack) -> list[Source]:
@@ -239,8 +238,9 @@ def pick_classes(wanted: Sequence[str], labels: Sequence[str]) -> list[int] | No
         elif word.isdecimal():
             raise InputError(f"--classes {word}: the model has classes 0 to {len(labels) - 1}")
         else:
-            near = get_close_matches(name, index_of, n=3) or list(index_of)[:5]
-            hint = f"did you mean {', '.join(near)}?" if near else "the model has no labels; give numbers"
+            near = get_close_matches(name, index_of, n=3)
+            known = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {known or 'no labels: give numbers'}"
             raise InputError(f"--classes {word}: the model has no such class; {hint}")
     return picked or None
 

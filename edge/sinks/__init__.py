@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.sinks.base import Overlay, Sink
 from edge.sinks.coco import CocoSink
 from edge.sinks.images import FolderSink, PictureSink
-from edge.sinks.text import CsvSink, JsonLinesSink
+from edge.sinks.text import CsvSink, JsonLinesSink, TextSink
 from edge.sinks.video import VideoSink
 from edge.sinks.window import WindowSink
 
@@ -39,6 +39,7 @@ SINKS: dict[str, Callable[[str, SinkContext], Sink]] = {
     "folder": lambda target, context: FolderSink(Path(target), context.overlay),
     "lines": lambda target, context: JsonLinesSink(target, context.labels),
     "coco": lambda target, context: CocoSink(target, context.labels),
+    "text": lambda target, context: TextSink(target, context.labels),
     "csv": lambda target, context: CsvSink(target, context.labels),
     "window": lambda target, context: WindowSink(context.overlay, context.stop, context.stopped),
 }

@@ -84,14 +84,16 @@ class FolderSink:
             picture.write(result)
             self.outputs += picture.outputs
             return
-        if frame.source not in self._videos:
-            if not frame.live:
-                # Files come one after another: the one before is complete.
-                self.close()
-            self._videos[frame.source] = VideoSink(self._path(frame), self._overlay)
-        video = self._videos[frame.source]
+        video = self._videos.get(frame.source)
+        if video is not None:
+            video.write(result)
+            return
+        if not frame.live:
+            # Files come one after another: the one before is complete.
+            self.close()
+        video = self._videos[frame.source] = VideoSink(self._path(frame), self._overlay)
         video.write(result)
-        self.outputs += [path for path in video.outputs if path not in self.outputs]
+        self.outputs += video.outputs
 
     def _path(self, frame: Frame) -> Path:
         """Return the file for a source; two of the same name from different folders get different ones."""

@@ -53,20 +53,22 @@ def finalize(path: Path) -> bool:
         Whether it was done. A file of another structure is left as it is.
 
     Raises:
-        OSError: It cannot be written; the file is as it was.
+        OSError: It cannot be written; the file plays as it did.
     """
     with path.open("r+b") as file:
         boxes = list(_top_boxes(file, os.fstat(file.fileno()).st_size))
         try:
             index, end = _index(file, boxes)
-        except (struct.error, ValueError, KeyError):
+        except (struct.error, ValueError, IndexError):
             return False
         # First as a box that players skip: a crash before the last step leaves a file that plays.
         descriptor = file.fileno()
         try:
             pwrite_all(descriptor, index[:4] + b"free" + index[8:], end)
-        finally:
-            os.truncate(descriptor, min(os.fstat(descriptor).st_size, end + len(index)))
+        except OSError:
+            os.truncate(descriptor, end)
+            raise
+        os.truncate(descriptor, end + len(index))
         for box in boxes:
             if box.kind in (b"moof", b"moov"):
                 pwrite_all(descriptor, b"free", box.start + 4)
@@ -110,7 +112,10 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[_Box]:
 
 def _index(file: IO[bytes], boxes: list[_Box]) -> tuple[bytes, int]:
     """Return the `moov` box for all fragments, and the place behind the last picture."""
-    moov = _read(file, next(box for box in boxes if box.kind == b"moov"))
+    moovs = [box for box in boxes if box.kind == b"moov"]
+    if not moovs:
+        raise ValueError("no moov box")
+    moov = _read(file, moovs[0])
     if sum(box.kind == b"trak" for box in _boxes(moov, 8, len(moov))) != 1:
         raise ValueError("expected one track")
     defaults = _defaults(moov)
@@ -258,8 +263,8 @@ def _rebuild(data: bytes, start: int, end: int, tables: _Tables) -> bytes:
         if box.kind in _CONTAINERS:
             out += _box(box.kind, _rebuild(data, box.content, box.end, tables))
         elif box.kind == b"stbl":
-            description = next(b for b in _boxes(data, box.content, box.end) if b.kind == b"stsd")
-            out += _box(b"stbl", data[description.start : description.end] + tables.boxes)
+            kept = [data[b.start : b.end] for b in _boxes(data, box.content, box.end) if b.kind == b"stsd"]
+            out += _box(b"stbl", b"".join(kept) + tables.boxes)
         elif box.kind == b"mvhd":
             out += _box(box.kind, _timed(content, None, tables.movie_duration))
         elif box.kind == b"mdhd":

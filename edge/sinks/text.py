@@ -1,8 +1,9 @@
-"""JSON lines and CSV."""
+"""JSON lines, CSV, and plain text."""
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -36,7 +37,8 @@ class TextFile:
         self._good = 0
         self._file: IO[bytes] | None = None
         if path == "-":
-            self._file = sys.stdout.buffer
+            # Unbuffered: what could not be written must not be tried again at exit.
+            self._file = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
             self._regular = False
             return
         make_parent(Path(path))
@@ -61,25 +63,28 @@ class TextFile:
         """
         if self._file is None:
             return
-        data = text.encode()
+        # A file name that is no UTF-8 holds lone surrogates; their escapes are valid in JSON.
+        data = text.encode(errors="backslashreplace")
         try:
             if self._regular:
                 pwrite_all(self._file.fileno(), data + self._ending, self._good)
             else:
                 self._write_on(data)
         except BrokenPipeError:
-            self._file = None
+            self._let_go()
             raise
         except OSError as error:
             self._take_back()
-            raise output_error(self.path, error) from error
+            raise output_error("standard output" if self.path == "-" else self.path, error) from error
         self._good += len(data)
 
     def _write_on(self, data: bytes) -> None:
         assert self._file is not None
         while data:
-            data = data[self._file.write(data) :]
-        self._file.flush()
+            written = self._file.write(data)
+            if written is None:
+                raise BlockingIOError(errno.EAGAIN, "the reader is too slow for a non-blocking pipe")
+            data = data[written:]
 
     def _take_back(self) -> None:
         """Remove what was written of a record, and write no more."""
@@ -101,6 +106,9 @@ class TextFile:
             return
         if not self._regular and self._ending:
             self.append(self._ending.decode())
+        self._let_go()
+
+    def _let_go(self) -> None:
         file, self._file = self._file, None
         if file is not None and self.path != "-":
             file.close()
@@ -173,6 +181,38 @@ class CsvSink:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         self._file.append(text.getvalue())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TextSink:
+    """One line of text per classified frame: where it is from, and its best classes."""
+
+    def __init__(self, path: str, labels: Sequence[str]) -> None:
+        """Create the file.
+
+        Args:
+            path: Its name; "-" for standard output.
+            labels: Class names by class index.
+
+        Raises:
+            OutputError: It cannot be created.
+        """
+        self._file = TextFile(path)
+        self._labels = labels
+        self.outputs = self._file.outputs
+
+    def write(self, result: Result) -> None:
+        """Write one line."""
+        if result.classification is None:
+            return
+        frame = result.frame
+        place = frame.source if frame.still else f"{frame.source} {frame.index}"
+        found = zip(result.classification.class_id, result.classification.score, strict=True)
+        names = "; ".join(f"{_name(self._labels, class_id)} {score:.3f}" for class_id, score in found)
+        self._file.append(f"{place}: {names}\n")
 
     def close(self) -> None:
         """Close the file."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 
+from edge.cv import opens
 from edge.errors import OutputError
 from edge.frame import Frame, Image
 from edge.result import Result
@@ -53,10 +54,12 @@ class VideoSink:
             overlay: Draws the results.
 
         Raises:
-            OutputError: The suffix is unknown.
+            OutputError: The suffix is unknown, or the name is not valid UTF-8.
         """
         if path.suffix.lower() not in VIDEO_FORMATS:
             raise OutputError(f"{path}: expected a video name ending in {', '.join(VIDEO_FORMATS)}")
+        if not opens(path):
+            raise OutputError(f"{str(path)!a}: the name is not valid UTF-8, which OpenCV needs for a video")
         self._path = path
         self._overlay = overlay
         self._writer: Any = None
@@ -87,7 +90,9 @@ class VideoSink:
         width, height = frame.size_wh
         # The codecs halve the colour planes, and want even sides.
         self._size_wh = (width + width % 2, height + height % 2)
-        self._fps = PICTURE_FPS if frame.still else frame.fps or DEFAULT_FPS
+        fps = PICTURE_FPS if frame.still else frame.fps or DEFAULT_FPS
+        # MPEG-4 counts at most 65535 ticks a second: above 65 frames a second not in thousandths of a frame.
+        self._fps = round(fps, 3 if fps < 60 else 2)
         self._start_s = frame.timestamp_s
         part = self._path.with_name(f"{self._path.name}.part{container}")
         try:
@@ -96,7 +101,8 @@ class VideoSink:
         except OSError as error:
             raise output_error(self._path, error) from error
         fourcc = cv2.VideoWriter.fourcc(*codec)
-        self._writer = cv2.VideoWriter(str(part), cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
+        # FFmpeg takes what precedes a colon in a relative name for a protocol.
+        self._writer = cv2.VideoWriter(str(part.absolute()), cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
         if not self._writer.isOpened():
             with suppress(OSError):
                 part.unlink()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -27,6 +28,7 @@ class Source(Protocol):
         frame_count: Frames that it should give; None where that is unknown.
         size_wh: Width and height of its first frame; None where frames differ.
         skipped: Files that could not be read and were left out, so far.
+        paths: The files that it reads; empty for a camera or stream.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Source(Protocol):
     frame_count: int | None
     size_wh: tuple[int, int] | None
     skipped: int
+    paths: Sequence[Path]
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; once.
@@ -68,6 +71,7 @@ class SourceBase:
     frame_count: int | None = None
     size_wh: tuple[int, int] | None = None
     skipped = 0
+    paths: Sequence[Path] = ()
 
     def close(self) -> None:
         """Free nothing."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from glob import glob
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -79,6 +77,7 @@ class ImageSource(SourceBase):
             SourceError: As `read_image`.
         """
         self.name = path
+        self.paths = (Path(path),)
         self._frame = still_frame(read_image(path), 0, path)
         self.size_wh = self._frame.size_wh
 
@@ -101,6 +100,7 @@ class FilesSource(SourceBase):
             SourceError: None of the files can be read.
         """
         self.name = name
+        self.paths = paths
         if not any(is_video(path) for path in paths):
             self.frame_count = len(paths)
         self._frames = self._read(paths)
@@ -118,15 +118,14 @@ class FilesSource(SourceBase):
         """Close the file that is being read."""
         self._frames.close()
 
-    def _read(self, paths: Sequence[Path]) -> Any:
+    def _read(self, paths: Sequence[Path]) -> Generator[Frame, None, None]:
         for index, path in enumerate(paths):
             try:
                 if is_video(path):
                     with VideoSource(str(path)) as video:
                         yield from video
                 else:
-                    frame = still_frame(read_image(path), index, str(path))
-                    yield dataclasses.replace(frame, index=index)
+                    yield still_frame(read_image(path), index, str(path))
             except SourceError as error:
                 self.skipped += 1
                 log.warning("%s; left out", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import cv2
 
+from edge.cv import opens
 from edge.errors import SourceError, SourceLostError
 from edge.frame import Frame, Image
 from edge.sources.base import SourceBase
@@ -31,6 +33,9 @@ _PROBE_FRAMES = 8
 
 _WHOLE = 0.95
 """A file that gives less than this share of its announced frames, and of its announced time, ended early."""
+
+_EXACT_KILOBITS = 20
+"""A bit rate, which is a whole number of kbit/s, below this is too coarse to tell a duration by."""
 
 
 class CaptureSource(SourceBase):
@@ -61,6 +66,7 @@ class CaptureSource(SourceBase):
         # Containers without an index give nonsense such as -9e18, or an estimate.
         self.frame_count = int(count) if not live and 0 < count < 1e9 else None
         self.fps = self._rate()
+        self._announced_s = math.inf
 
     def _rate(self) -> float | None:
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -103,10 +109,12 @@ class CaptureSource(SourceBase):
         self._check_whole(index, last_s)
 
     def _check_whole(self, frames: int, last_s: float) -> None:
-        if self.frame_count is None or self.fps is None:
+        """Say so when a file gives less than it announces, in frames and in time."""
+        if self.frame_count is None or self.fps is None or frames >= _WHOLE * self.frame_count:
             return
-        # Both must fall short: a count is an estimate in some containers, and a rate may vary.
-        if frames < _WHOLE * self.frame_count and last_s + 1 / self.fps < _WHOLE * self.frame_count / self.fps:
+        # A count is an estimate in some containers, a rate may vary, and an edit list may hide a part of the frames.
+        announced_s = min(self.frame_count / self.fps, self._announced_s)
+        if last_s + 1 / self.fps < _WHOLE * announced_s:
             log.warning(
                 "%s: ended early: it announces %d frames and gives %d; is the file cut short?",
                 self.name,
@@ -136,14 +144,23 @@ class VideoSource(CaptureSource):
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
         if size == 0:
             raise SourceError(f"{path}: expected a video, found an empty file")
-        capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+        if not opens(path):
+            raise SourceError(f"{path!a}: the name is not valid UTF-8, which OpenCV needs for a video; rename it")
+        # FFmpeg takes what precedes a colon in a relative name for a protocol.
+        absolute = os.path.abspath(path)
+        capture = cv2.VideoCapture(absolute, cv2.CAP_FFMPEG)
         if not capture.isOpened():
             # A system OpenCV may read it through GStreamer.
-            capture = cv2.VideoCapture(path)
+            capture = cv2.VideoCapture(absolute)
         if not capture.isOpened():
             what = "a video that is cut short or damaged" if looks_like_video(Path(path)) else "no video"
             raise SourceError(f"{path}: OpenCV cannot open it: {what} ({size} bytes)")
         super().__init__(path, capture, live=False)
+        self.paths = (Path(path),)
+        # OpenCV does not tell the duration, but FFmpeg makes the bit rate from it and the size.
+        kilobits_s = float(capture.get(cv2.CAP_PROP_BITRATE))
+        if math.isfinite(kilobits_s) and kilobits_s >= _EXACT_KILOBITS:
+            self._announced_s = size * 8e-3 / kilobits_s
 
 
 def looks_like_video(path: Path) -> bool:

@@ -110,8 +110,8 @@ def _scaling(facts: Facts, family: Family, color: str, info: TensorInfo) -> Scal
     quantised = f", quantised with scale {info.scale:.6g} and zero point {info.zero_point}" if info.quantized else ""
     raise SpecError(
         f"{facts.path}: nothing says which values the input {info.name} ({info.dtype}{quantised}) takes; pass "
-        f"--input-range {' or '.join(RANGES)} (Teachable Machine and MobileNet: -1..1; most PyTorch exports: 0..1 or "
-        f"imagenet; EfficientNet: 0..255), {ATTACH}"
+        f"--input-range {' or '.join(RANGES)} (Teachable Machine, MobileNet, EfficientNet-Lite: -1..1; most "
+        f"PyTorch exports: 0..1 or imagenet; Keras' EfficientNet: 0..255), {ATTACH}"
     )
 
 

@@ -23,6 +23,8 @@ RANGES: dict[str, Scaling] = {
 
 _LIMITS = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
 _TOLERANCE = 0.01
+_TOO_WIDE = 4
+"""How many levels a step of one pixel value may be before the values cannot be meant for the tensor."""
 
 
 def named_range(name: str, color: str) -> Scaling:
@@ -66,21 +68,18 @@ def level_by_level(scaling: Scaling, info: TensorInfo) -> Scaling:
     """Return the scaling that copies pixels to an 8-bit tensor, where that is what `scaling` amounts to.
 
     A quantised tensor of scale 1/128 covers -1..0.992, not -1..1: the rounded formula would move every second pixel
-    by one level, where TensorFlow's own programs copy bytes.
+    by one level, where TensorFlow's own programs copy bytes. So they do for a uint8 tensor that cannot hold the values
+    by far: "0..255", and the mean 0 and std 1 that TFLite Metadata often has, then mean the bytes themselves.
     """
     if not info.quantized or info.dtype.itemsize != 1 or len(set(scaling[0])) > 1 or len(set(scaling[1])) > 1:
         return scaling
     first = int(np.iinfo(info.dtype).min)
     mean, std = scaling[0][0], scaling[1][0]
     errors = [(pixel - mean) / std / info.scale + info.zero_point - first - pixel for pixel in (0, 255)]
-    if max(map(abs, errors)) > 1.5:
+    too_wide = info.dtype == np.uint8 and 1 / std > _TOO_WIDE * info.scale
+    if max(map(abs, errors)) > 1.5 and not too_wide:
         return scaling
     return (float(info.zero_point - first),), (1 / info.scale,)
-
-
-def byte_by_byte(info: TensorInfo) -> Scaling:
-    """Return the scaling that copies pixels to a quantised uint8 tensor, whatever its scale."""
-    return (float(info.zero_point),), (1 / info.scale,)
 
 
 def layout_of(info: TensorInfo) -> tuple[Layout, int]:

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edge.errors import ModelFileError, SpecError
 from edge.spec import tflite_metadata, ultralytics
 from edge.spec.archive import read_tail
 from edge.spec.families import FAMILIES
 from edge.spec.graph import Graph, read_graph
 from edge.spec.infer import Facts, infer
-from edge.spec.inputs import byte_by_byte, free, layout_of, level_by_level, named_range, size_wh
+from edge.spec.inputs import free, layout_of, level_by_level, named_range, size_wh
 from edge.spec.labels import read_labels
 from edge.spec.model import SCHEMA_VERSION, InputSpec, Layout, ModelSpec
 from edge.spec.validate import validated
@@ -201,9 +199,6 @@ def _facts(
         known |= {"resize": given.resize, "layout": given.layout, "size_wh": given.size_wh, "conf": source.conf}
     else:
         known |= source
-        if known.get("scaling") and input_info.quantized and input_info.dtype == np.uint8:
-            # Mean and std of TFLite Metadata are for float inputs: its readers copy bytes to uint8 ones.
-            known["scaling"] = byte_by_byte(input_info)
     known |= flags
     if labels is not None:
         known["labels"] = labels

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from media import clip, picture
+from media import clip, film, noise, picture
 
 from edge.errors import SourceError
 from edge.sources import open_source
@@ -126,6 +126,25 @@ def test_a_video_that_is_cut_gives_what_it_holds_and_says_so(tmp_path: Path, cap
     assert 5 < len(frames) < 35
     assert len(caplog.records) == 1
     assert f"announces 40 frames and gives {len(frames)}" in caplog.text
+
+
+def test_frames_that_an_edit_list_hides_are_not_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # What a phone writes after a cut: all frames are in the file, the first half is not to be shown.
+    path = film(tmp_path / "clip.mp4", (noise(i) for i in range(48)), 12.0)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"elst") + 12
+    duration, _ = struct.unpack_from(">II", data, place)
+    media = data.index(b"mdhd") + 16
+    ticks, length = struct.unpack_from(">II", data, media)
+    struct.pack_into(">II", data, place, duration // 2, length // 2)
+    for box, offset in ((b"mvhd", 20), (b"tkhd", 24)):
+        struct.pack_into(">I", data, data.index(box) + offset, duration // 2)
+    path.write_bytes(data)
+    with caplog.at_level(logging.WARNING), open_source(str(path)) as source:
+        frames = list(source)
+    assert source.frame_count == 48
+    assert 20 <= len(frames) <= 28
+    assert not caplog.records
 
 
 def test_a_whole_video_causes_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,262 @@
+"""Cameras and streams, served from this machine."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from media import clip
+
+from edge.errors import SourceError, SourceLostError
+from edge.sources import live, open_source
+
+FRAMES = 20
+
+
+class Camera(http.server.BaseHTTPRequestHandler):
+    """Serves /cam (Motion JPEG, 20 frames), /hang (5 frames, then silence), /clip.mp4, /page and /secret."""
+
+    clip = b""
+    protocol_version = "HTTP/1.0"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/clip.mp4":
+            self._send("video/mp4", self.clip)
+        elif path == "/page":
+            self._send("text/html", b"<html><body>no video here</body></html>" * 50)
+        elif path in ("/cam", "/hang"):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            try:
+                for i in range(FRAMES if path == "/cam" else 5):
+                    jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 10 * i, np.uint8))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                if path == "/hang":
+                    self.server.released.wait(30)  # type: ignore[attr-defined]
+            except OSError:
+                pass
+        else:
+            self.send_error(404 if path != "/secret" else 401)
+
+    def _send(self, kind: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Iterator[str]:
+    Camera.clip = clip(tmp_path / "clip.mp4", 15).read_bytes()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    server.released = threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.released.set()  # type: ignore[attr-defined]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_motion_jpeg_camera_gives_all_its_frames_and_is_then_lost(camera: str) -> None:
+    frames = []
+    with open_source(f"http://{camera}/cam") as source:
+        assert (source.live, source.frame_count, source.size_wh) == (True, None, (64, 48))
+        with pytest.raises(SourceLostError, match=f"after {FRAMES} frames") as caught:
+            for frame in source:
+                frames.append(frame)  # noqa: PERF402
+    assert caught.value.exit_code == 3
+    assert [f.index for f in frames] == list(range(FRAMES))
+    assert [round(float(f.image.mean()) / 10) for f in frames] == list(range(FRAMES))
+    assert frames[0].timestamp_s == 0
+    assert all(f.live for f in frames)
+
+
+def test_a_camera_that_freezes_is_lost_after_a_while(camera: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "READ_TIMEOUT_MS", 500)
+    count = 0
+    with open_source(f"http://{camera}/hang") as source, pytest.raises(SourceLostError):
+        for _ in source:
+            count += 1
+    assert count >= 4
+
+
+def test_credentials_are_in_no_name_and_no_error(camera: str) -> None:
+    with open_source(f"http://admin:s3cret@{camera}/cam?token=s3cret") as source:
+        names = {next(iter(source)).source, source.name}
+        with pytest.raises(SourceLostError) as lost:
+            list(source)
+    assert names == {f"http://***@{camera}/cam?token=***"}
+    with pytest.raises(SourceError) as refused:
+        open_source(f"http://admin:s3cret@{camera}/nothing?token=s3cret")
+    assert "s3cret" not in f"{lost.value} {refused.value}"
+    assert camera in str(refused.value)
+
+
+def test_a_video_file_behind_http_ends_like_a_file(camera: str) -> None:
+    with open_source(f"http://{camera}/clip.mp4") as source:
+        assert (source.live, source.frame_count, source.fps) == (False, 15, 10.0)
+        assert len(list(source)) == 15
+
+
+@pytest.mark.parametrize("path", ["page", "nothing", "secret"])
+def test_a_host_without_video_is_refused(camera: str, path: str) -> None:
+    with pytest.raises(SourceError, match="gives no video") as caught:
+        open_source(f"http://{camera}/{path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_host_that_does_not_listen_is_refused_with_the_reason() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(SourceError, match="Connection refused"):
+            open_source(f"rtsp://u:s3cret@127.0.0.1:{unused.getsockname()[1]}/cam")
+
+
+def test_a_host_that_says_nothing_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "OPEN_TIMEOUT_MS", 300)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        start = time.monotonic()
+        with pytest.raises(SourceError, match="gives no video"):
+            open_source(f"http://127.0.0.1:{silent.getsockname()[1]}/cam")
+        assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("gopher://x/y", "unknown scheme 'gopher'"),
+        ("http:///x", "names no host"),
+        ("tcp://localhost", "names no port"),
+        ("http://host:port/", "no valid URL"),
+        ("rtsp://host:99999/", "no valid URL"),
+        ("rtsp://nosuchhost.invalid/", "no connection to nosuchhost.invalid"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused(url: str, said: str) -> None:
+    with pytest.raises(SourceError, match=said):
+        open_source(url)
+
+
+@pytest.mark.parametrize("device", ["97", "/dev/video97"])
+def test_a_camera_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(SourceError, match=r"no camera at /dev/video97; found "):
+        open_source(device)
+
+
+def test_the_cameras_that_are_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Path("/dev/video10"), Path("/dev/video2")]
+    monkeypatch.setattr(live.Path, "glob", lambda self, pattern: iter(found))
+    with pytest.raises(SourceError, match="found /dev/video2, /dev/video10"):
+        open_source("97")
+
+
+class Device:
+    """A stand-in for an open camera."""
+
+    def __init__(self, index: int, backend: int) -> None:
+        self.opened_with = (index, backend)
+        self.left = 3
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return True
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, np.zeros((48, 64, 3), np.uint8)) if self.left >= 0 else (False, None)
+
+    def get(self, key: int) -> float:
+        return 30.0 if key == cv2.CAP_PROP_FPS else -1.0
+
+    def release(self) -> None:
+        self.left = -1
+
+
+def test_a_camera_is_live_and_unplugging_it_loses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_check_device", lambda device, path: None)
+    monkeypatch.setattr(live.cv2, "VideoCapture", Device)
+    count = 0
+    with open_source("/dev/video3") as source:
+        assert source._capture.opened_with == (3, cv2.CAP_V4L2)
+        assert (source.live, source.fps, source.frame_count, source.size_wh) == (True, 30.0, None, (64, 48))
+        with pytest.raises(SourceLostError, match="/dev/video3: .* after 3 frames"):
+            for _ in source:
+                count += 1
+    assert count == 3
+
+
+def test_no_permission_for_a_camera_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live.os.path, "exists", lambda path: True)
+    monkeypatch.setattr(live.os, "access", lambda path, mode: False)
+    with pytest.raises(SourceError, match="usermod -aG video"):
+        open_source("0")
+
+
+@pytest.fixture
+def rtsp() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    script = Path(__file__).with_name("rtsp_camera.py")
+    # Python's own settings of the test run must not reach another Python.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    try:
+        server = subprocess.Popen(
+            ["/usr/bin/python3", str(script), "160", "120"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+    except OSError:
+        pytest.skip("no /usr/bin/python3")
+    assert server.stdout is not None
+    port = server.stdout.readline().strip()
+    if not port:
+        server.wait()
+        server.stdout.close()
+        pytest.skip(
+            "no GStreamer RTSP server: install Debian's python3-gi gir1.2-gst-rtsp-server-1.0 "
+            "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
+        )
+    yield f"rtsp://127.0.0.1:{port}", server
+    server.kill()
+    server.wait()
+    server.stdout.close()
+
+
+def test_an_rtsp_camera_is_live_and_lost_when_it_is_killed(rtsp: tuple[str, subprocess.Popen[str]]) -> None:
+    url, server = rtsp
+    with open_source(f"{url}/cam") as source:
+        assert (source.live, source.fps, source.size_wh) == (True, 15.0, (160, 120))
+        count = 0
+        with pytest.raises(SourceLostError):
+            for frame in source:
+                assert frame.image.shape == (120, 160, 3)
+                count += 1
+                if count == 10:
+                    server.kill()
+    assert count >= 10
+    with pytest.raises(SourceError, match="Connection refused"):
+        open_source(f"{url}/cam")
+
+
+def test_an_rtsp_path_that_is_wrong_is_refused(rtsp: tuple[str, subprocess.Popen[str]]) -> None:
+    with pytest.raises(SourceError, match="gives no video"):
+        open_source(f"{rtsp[0]}/other")
