@@ -113,7 +113,7 @@ def evaluate_detector(
     if not category_of:
         raise InputError(
             f"{annotations}: none of its categories ({_some(names)}) is a label of the model "
-            f"({_some(detector.spec.labels)})"
+            f"({_some(detector.spec.labels) or 'it has none: pass --labels FILE'})"
         )
     rows: list[dict[str, Any]] = []
     for path in progress(list(paths)):

@@ -40,8 +40,9 @@ class Builder:
         quant: Quant | None = None,
         data: bytes = b"",
         signature: tuple[int, ...] | None = None,
+        variable: bool = False,
     ) -> int:
-        """Add a tensor; `signature` is the shape with -1 where it is free."""
+        """Add a tensor; `signature` is the shape with -1 where it is free, a variable keeps its value between runs."""
         made = schema.TensorT()
         made.name = name.encode()
         made.shape = list(shape)
@@ -49,6 +50,7 @@ class Builder:
         made.type = _TYPES[dtype]
         made.buffer = 0
         made.hasRank = True
+        made.isVariable = variable
         if data:
             made.buffer = len(self._buffers)
             self._buffers.append(_buffer(data))
@@ -73,13 +75,14 @@ class Builder:
         name: str = "",
         dtype: str = "float32",
         quant: Quant | None = None,
+        signature: tuple[int, ...] | None = None,
         **options: Any,
     ) -> int:
         """Add an operator with one output, which is returned; options by their name in the schema."""
-        output = self.tensor(name or f"{kind.lower()}_{len(self._tensors)}", shape, dtype, quant)
+        output = self.tensor(name or f"{kind.lower()}_{len(self._tensors)}", shape, dtype, quant, signature=signature)
         operator = self._operator(kind, "", inputs, [output])
         if options:
-            stem = {"CONV_2D": "Conv2D", "AVERAGE_POOL_2D": "Pool2D", "REDUCE_MAX": "Reducer"}.get(
+            stem = {"CONV_2D": "Conv2D", "AVERAGE_POOL_2D": "Pool2D", "REDUCE_MAX": "Reducer", "SVDF": "SVDF"}.get(
                 kind, "".join(part.title() for part in kind.split("_"))
             )
             made = getattr(schema, f"{stem}OptionsT")()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from edge.errors import SpecError
 from edge.spec.families import FAMILIES, Family
 from edge.spec.graph import Graph
@@ -195,7 +197,16 @@ def _activation(info: TensorInfo, graph: Graph) -> str:
     if maker in _PROBABILITY_MAKERS:
         return "none"
     # A matrix product or convolution ends in logits; anything else may be the tail of a softmax, or hide one.
-    return "softmax" if maker in _LINEAR_MAKERS else "auto"
+    if maker in _LINEAR_MAKERS:
+        return "softmax" if math.prod(info.shape) > 1 else "sigmoid"
+    return "none" if _holds_probabilities(info) else "auto"
+
+
+def _holds_probabilities(info: TensorInfo) -> bool:
+    """Return whether the tensor has the quantisation that TFLite prescribes for the output of softmax and logistic."""
+    if not info.quantized or info.dtype.itemsize != 1:
+        return False
+    return math.isclose(info.scale, 1 / 256, rel_tol=1e-3) and info.zero_point == np.iinfo(info.dtype).min
 
 
 def _fit_labels(facts: Facts, classes: int) -> tuple[str, ...]:
@@ -205,7 +216,7 @@ def _fit_labels(facts: Facts, classes: int) -> tuple[str, ...]:
         SpecError: The numbers differ otherwise.
     """
     labels = facts.labels
-    if not labels or len(labels) == classes:
+    if not labels or len(labels) == classes or (classes, len(labels)) == (1, 2):
         return labels
     if len(labels) == classes + 1 and labels[0].lower() in _BACKGROUND:
         log.info("%s: the label line %r is left out, the model has no background class", facts.path, labels[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures import broken, constant_model, tiny_detector
+from tflite_builder import Builder
 
 from edge.backends.litert import LiteRTBackend, quiet_stderr
 from edge.backends.partitions import partitions
@@ -97,6 +98,29 @@ def test_free_size_can_be_set(tmp_path: Path) -> None:
     seen = []
     backend.infer(lambda tensor: seen.append(tensor.shape))
     assert seen == [(1, 32, 48, 3)]
+    assert backend.input.shape == (1, 32, 48, 3)
+
+
+def test_a_free_batch_is_one_picture(tmp_path: Path) -> None:
+    graph = Builder()
+    picture = graph.tensor("picture", (1, 8, 8, 3), signature=(-1, 8, 8, 3))
+    values, shape = graph.constant(np.ones((1, 4))), graph.constant((1, 4), "int32")
+    scores = graph.op("RESHAPE", [values, shape], (1, 4), "scores", signature=(-1, 4))
+    path = tmp_path / "keras.tflite"
+    path.write_bytes(graph.build([picture], [scores]))
+    backend = LiteRTBackend(path)
+    assert backend.input.shape == (1, 8, 8, 3) and backend.outputs[0].shape == (1, 4)
+
+
+def test_an_operator_of_tensorflow_is_named(tmp_path: Path) -> None:
+    graph = Builder()
+    picture = graph.tensor("picture", (1, 8, 8, 3))
+    scores = graph.tensor("scores", (1, 4))
+    graph.custom("FlexMatrixInverse", [picture], [scores])
+    path = tmp_path / "flex.tflite"
+    path.write_bytes(graph.build([picture], [scores]))
+    with pytest.raises(BackendError, match=r"needs the TensorFlow operator FlexMatrixInverse.*SELECT_TF_OPS"):
+        LiteRTBackend(path)
 
 
 def test_partitions(tmp_path: Path) -> None:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from edge.decoders import CLASSIFIERS, Score
+from edge.errors import SpecError
 from edge.spec import DecoderSpec, InputSpec, ModelSpec
 from edge.tensor import TensorInfo
 
 LOGITS = np.array([[1.0, 3.0, -2.0]], np.float32)
 
 
-def build(info: TensorInfo, **params: Any) -> Score:
-    spec = ModelSpec(
-        name="c", task="classify", input=InputSpec(), decoder=DecoderSpec(name="classifier", params=params)
-    )
+def build(info: TensorInfo, labels: tuple[str, ...] = (), **params: Any) -> Score:
+    decoder = DecoderSpec(name="classifier", params=params)
+    spec = ModelSpec(name="c", task="classify", input=InputSpec(), decoder=decoder, labels=labels)
     return CLASSIFIERS["classifier"](spec, (8, 8), {info.name: info})
 
 
@@ -58,3 +58,18 @@ def test_scores_that_are_no_number_count_as_nothing() -> None:
     given = np.array([[np.nan, 2.0, np.nan]], np.float32)
     assert build(float_info(1, 3))({"scores": given}).tolist() == [0, 2, 0]
     assert np.isfinite(build(float_info(1, 3), activation="softmax")({"scores": given})).all()
+
+
+@pytest.mark.parametrize(
+    ("activation", "given", "expected"), [("auto", 2.0, 0.8808), ("auto", 0.3, 0.3), ("none", 0.3, 0.3)]
+)
+def test_one_score_of_two_classes_is_the_second_one(activation: str, given: float, expected: float) -> None:
+    scores = {"scores": np.array([[given]], np.float32)}
+    assert build(float_info(1, 1), activation=activation)(scores) == pytest.approx([expected], abs=1e-4)
+    found = build(float_info(1, 1), ("cat", "dog"), activation=activation)(scores)
+    assert found == pytest.approx([1 - expected, expected], abs=1e-4)
+
+
+def test_a_softmax_of_one_score_is_refused() -> None:
+    with pytest.raises(SpecError, match="expected sigmoid"):
+        build(float_info(1, 1), activation="softmax")

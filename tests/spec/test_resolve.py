@@ -314,8 +314,8 @@ def test_tflite_metadata_tells_the_roles_range_labels_and_threshold(path: Path) 
     assert spec.provenance.licence == "Apache-2.0"
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.0, 255.0), (127.5, 127.5)])
-def test_mean_and_std_of_tflite_metadata_are_not_for_bytes(mean: float, std: float, path: Path) -> None:
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (127.5, 127.5), (128.0, 128.0)])
+def test_mean_and_std_of_tflite_metadata_that_mean_bytes_copy_bytes(mean: float, std: float, path: Path) -> None:
     keys = ["detection_scores", "detection_boxes", "num_detections", "detection_classes"]
     buffer = tflite_metadata((mean,), (std,))
     options = {"metadata": {"TFLITE_METADATA": buffer}, "input_quant": (1 / 128, 127), "input_dtype": "uint8"}
@@ -428,6 +428,13 @@ def test_the_last_operator_tells_logits_from_probabilities(path: Path) -> None:
     assert find(path, tiny_classifier().model, **flags).decoder.params == {"activation": "none"}
     assert find(path, tiny_classifier(softmax=False).model, **flags).decoder.params == {"activation": "softmax"}
     assert find(path, scores(3), **flags).decoder.params == {"activation": "auto"}
+
+
+def test_an_output_with_the_quantisation_of_a_softmax_holds_probabilities(path: Path) -> None:
+    hidden = {"out": np.zeros((1, 4), np.uint8)}
+    for quant, activation in (((1 / 256, 0), "none"), ((0.1, 128), "auto")):
+        model = constant_model(hidden, quant={"out": quant})
+        assert find(path, model, input_range="0..1").decoder.params == {"activation": activation}
 
 
 def test_a_lone_label_file_in_the_archive_is_used(path: Path) -> None:
