@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import flatbuffers
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 _IDENTIFIER = b"TFL3"
@@ -43,18 +41,6 @@ def rename_tensors(model: bytes, input_name: str, output_names: Sequence[str]) -
             tensor.name = named[index]
         elif tensor.name and tensor.name.decode(errors="replace") in named.values():
             tensor.name = tensor.name + b"_inner"
-    _inline_buffers(parsed, model)
     builder = flatbuffers.Builder(len(model) + 4096)
     builder.Finish(parsed.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
-
-
-def _inline_buffers(parsed: Any, model: bytes) -> None:
-    """Bring constants that lie behind the flatbuffer, at absolute offsets, into it.
-
-    Some quantisers write large files that way; re-packing moves everything, and older runtimes cannot read them.
-    """
-    for buffer in parsed.buffers:
-        if buffer.offset > 1:  # 0 and 1 mean that there is nothing outside
-            buffer.data = np.frombuffer(model, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
+_ARITHMETIC = {"TrueDivide", "Divide", "Multiply", "Subtract"}
+"""What `x / 127.5 - 1` in a model's code becomes in its graph."""
+
 # What Keras raises for a file that it cannot rebuild differs with the layer that fails.
 _LOAD_ERRORS = (ValueError, TypeError, KeyError, AttributeError, ImportError, IndexError, OSError, RuntimeError)
 
@@ -123,7 +126,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _mend(model: keras.Model, path: Path) -> keras.Model:
-    """Replace layers that would cut the XNNPACK partition by equal ones."""
+    """Compute in float32, and replace layers that would cut the XNNPACK partition by equal ones."""
+    for layer in _layers(model):
+        # Models trained in mixed precision keep float32 weights; TFLite has no half-precision kernels.
+        if getattr(layer, "compute_dtype", None) in ("float16", "bfloat16"):
+            layer.dtype_policy = "float32"
     if not any(_replacement(layer) for layer in _layers(model)):
         return model
     recursive = {} if isinstance(model, keras.Sequential) else {"recursive": True}
@@ -166,6 +173,8 @@ def call(model: keras.Model, image: Any) -> list[Any]:
 
 def output_names(model: keras.Model) -> list[str]:
     """Return one name for each output, in the order in which `call` gives them."""
+    if isinstance(model, keras.Sequential):
+        return [model.layers[-1].name]
     structure = model.output
     if isinstance(structure, dict):
         return sorted(structure)  # tf.nest walks a dictionary in the order of its keys
@@ -174,11 +183,13 @@ def output_names(model: keras.Model) -> list[str]:
 
 
 def scales_input(model: keras.Model) -> bool:
-    """Return whether a model scales its pixels itself: a Rescaling or Normalization before its first weights."""
+    """Return whether a model scales its pixels itself: a Rescaling, or arithmetic, before its first kernel."""
     for layer in _layers(model):
         if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
             return True
-        if getattr(layer, "weights", None) and not isinstance(layer, keras.layers.RandomFlip):
+        if type(layer).__name__ in _ARITHMETIC and not isinstance(layer, keras.layers.Layer):
+            return True
+        if any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ())):
             return False
     return False
 

@@ -42,6 +42,8 @@ def load(source: Path, weights: Path | None = None, given: Description | None = 
     if given.spec is None and sidecar.is_file():
         given = replace(given, spec=sidecar)
     if source.is_dir():
+        if not (source / "saved_model.pb").is_file():
+            raise InputError(f"{source}: expected a SavedModel, but there is no saved_model.pb in this folder")
         return _saved_model(source, given)
     return _keras(source, given)
 
@@ -144,7 +146,14 @@ def _trace(source: _Source, given: Description) -> LoadedModel:
         # Some training code splits the anchors off the channels, (1, H, W, A, 5 + C); a convolution does not.
         return [tf.reshape(x, (*x.shape[:3], -1)) if len(x.shape) == 5 else x for x in outputs]
 
-    graph = freeze(function, shape)
+    try:
+        graph = freeze(function, shape)
+    except (ValueError, TypeError, RuntimeError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{source.path}: its graph cannot be fixed for inference ({reason}); if this was exported from Keras, "
+            "convert the .keras file"
+        ) from error
     names = tuple(source.outputs)
     facts = Facts(
         source.path,

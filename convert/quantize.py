@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from tensorflow.lite.python.convert_phase import ConverterError
 
 from convert.flatbuffer import rename_tensors
 from convert.loaded import INPUT_NAME, LoadedModel
+from convert.weights_int8 import quantize_weights
 from edge.errors import InputError
 
 Samples = Callable[[], Iterable[npt.NDArray[np.float32]]]
@@ -72,7 +74,10 @@ def quantize(model: LoadedModel, mode: str, samples: Samples | None = None, io: 
     """
     row, kind = check_mode(mode, io, samples is not None)
     try:
-        content = row.convert(model, samples, kind)
+        with warnings.catch_warnings():
+            # The converter asks for ranges of the input that the samples give it.
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
+            content = row.convert(model, samples, kind)
     except (ConverterError, RuntimeError, ValueError) as error:
         raise InputError(f"{model.spec.name} cannot be converted to {mode}: {_reason(error)}") from error
     return rename_tensors(content, INPUT_NAME, model.output_names)
@@ -81,7 +86,10 @@ def quantize(model: LoadedModel, mode: str, samples: Samples | None = None, io: 
 def _reason(error: Exception) -> str:
     """Return the line of a converter's error that names the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "supported" in line or "custom ops:" in line]
+    for line in lines:
+        if line.startswith(("TF Select ops:", "Custom ops:")):
+            return f"TFLite has no operation for {line.split(':', 1)[1].strip()}"
+    telling = [line for line in lines if "supported" in line]
     return ((telling or lines or [type(error).__name__])[0])[:300]
 
 
@@ -101,28 +109,11 @@ def _float16(model: LoadedModel, samples: Samples | None, io: Io) -> bytes:
 
 
 def _dynamic(model: LoadedModel, samples: Samples | None, io: Io) -> bytes:
-    from ai_edge_quantizer.qtyping import TFLOperationName
-    from ai_edge_quantizer.quantizer import Quantizer
-
-    engine = Quantizer(_float32(model, None, io))
-    # XNNPACK has dynamic kernels for these two. A depthwise convolution would leave the partition, once for every
-    # layer, to save a tenth of the file: it stays float.
-    for operation in (TFLOperationName.CONV_2D, TFLOperationName.FULLY_CONNECTED):
-        engine.add_dynamic_config(".*", operation, num_bits=8)
-    return _run(engine)
+    return quantize_weights(_float32(model, samples, io), dynamic=True)
 
 
 def _weight_only(model: LoadedModel, samples: Samples | None, io: Io) -> bytes:
-    from ai_edge_quantizer.qtyping import TFLOperationName
-    from ai_edge_quantizer.quantizer import Quantizer
-
-    engine = Quantizer(_float32(model, None, io))
-    engine.add_weight_only_config(".*", TFLOperationName.ALL_SUPPORTED, num_bits=8)
-    return _run(engine)
-
-
-def _run(engine: Any) -> bytes:
-    return bytes(engine.quantize(enable_progress_report=False).quantized_model)
+    return quantize_weights(_float32(model, samples, io), dynamic=False)
 
 
 def _calibrated(model: LoadedModel, samples: Samples | None) -> Any:

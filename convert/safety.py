@@ -20,15 +20,23 @@ from edge.errors import InputError
 OWN_PACKAGE = "edge>"
 """Prefix of the registered name of layers that the trainers of this project save."""
 
+OWN_MODULE = "models.layers"
+"""Where those are; a file that gives our prefix to something else is not believed."""
+
 _MAX_CONFIG_BYTES = 64 << 20
 _KERAS = re.compile(
     r"keras(\.src)?(\.(layers|models|initializers|regularizers|constraints|activations|dtype_policies|quantizers"
     r"|ops|applications)(\.[a-z0-9_.]+)?)?"
 )
-_CODE = {"Lambda", "__lambda__"}
+_CODE = "carries Python code, which is never run from a file"
+_PATH = "loads a file that the model names, which is never done"
+_REFUSED = {
+    **dict.fromkeys(("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"), _CODE),
+    **dict.fromkeys(("TFSMLayer", "StringLookup", "IntegerLookup", "TextVectorization"), _PATH),
+}
 # Operations that run Python, load libraries, or touch files when the graph runs. A SavedModel restores its variables
 # with RestoreV2 and carries the saver's own operations; both work on its own folder.
-_UNSAFE_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "Save"}
+_UNSAFE_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles"}
 
 
 def check_keras_config(config: Any, path: Path) -> None:
@@ -44,12 +52,12 @@ def check_keras_config(config: Any, path: Path) -> None:
     for entry in _objects(config):
         kind, module = str(entry["class_name"]), entry.get("module")
         name = _layer_name(entry)
-        if kind in _CODE:
+        if kind in _REFUSED:
             raise InputError(
-                f"{path}: layer {name} is a Lambda: it carries Python code, which is never run from a file; replace it "
-                "with Keras layers (Rescaling, Reshape, ...) and save the model again"
+                f"{path}: layer {name} is a {kind}: it {_REFUSED[kind]}; replace it with plain Keras layers "
+                "(Rescaling, Reshape, ...) and save the model again"
             )
-        if module is None or str(entry.get("registered_name") or "").startswith(OWN_PACKAGE):
+        if module is None or (module == OWN_MODULE and _own(entry)):
             continue
         if module == "builtins" and kind == "function":
             continue  # the name of a function, looked up among those that are registered
@@ -62,7 +70,11 @@ def check_keras_config(config: Any, path: Path) -> None:
 
 def uses_own_layers(config: Any) -> bool:
     """Return whether a configuration names layers of this project's trainers."""
-    return any(str(entry.get("registered_name") or "").startswith(OWN_PACKAGE) for entry in _objects(config))
+    return any(_own(entry) for entry in _objects(config))
+
+
+def _own(entry: dict[str, Any]) -> bool:
+    return str(entry.get("registered_name") or "").startswith(OWN_PACKAGE)
 
 
 def read_keras_zip_config(path: Path) -> Any:
@@ -103,7 +115,7 @@ def check_saved_model(folder: Path) -> None:
     Raises:
         InputError: It does, or it cannot be read.
     """
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = folder / "saved_model.pb"

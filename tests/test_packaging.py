@@ -12,7 +12,7 @@ import edge
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BLOCKED = ("tensorflow", "keras", "models", "convert", "ai_edge_quantizer", "matplotlib", "pycocotools")
+BLOCKED = ("tensorflow", "keras", "models", "convert", "matplotlib", "pycocotools")
 
 
 def edge_modules() -> list[str]:

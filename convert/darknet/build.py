@@ -292,7 +292,8 @@ def _softmax(graph: Graph, section: Section, x: Any) -> Any:
     height, width, channels = x.shape[1:]
     if (height, width) != (1, 1):
         raise section.error(f"expected a 1 x 1 input ([avgpool] or [connected] before it), found {width} x {height}")
-    return keras.layers.Softmax(name=_name(section))(x)
+    x = keras.layers.Softmax(name=_name(section))(keras.layers.Flatten(name=_name(section, "_flat"))(x))
+    return keras.layers.Reshape((1, 1, channels), name=_name(section, "_cell"))(x)
 
 
 def _pass(graph: Graph, section: Section, x: Any) -> Any:

@@ -36,8 +36,9 @@ def load_darknet(
         weights: The parameters.
         labels: Class names; without them classes are numbers.
         size_wh: Input width and height in pixels instead of those of the cfg.
-        resize: How pictures are brought to that size; letterbox-center for a detector (Darknet's own, which keeps the
-            aspect ratio) and stretch for a classifier, unless given.
+        resize: How pictures are brought to that size. The original Darknet keeps a detector's aspect ratio, which is
+            the default; the AlexeyAB fork stretches. Stretching gains on pictures nearly as square as the input; on
+            wide video it finds as many people and several times as much that is not there.
         name: Model name; the stem of the cfg unless given.
 
     Returns:
@@ -52,24 +53,24 @@ def load_darknet(
     channels = net.integer("channels", 3, minimum=1)
     if channels not in (1, 3):
         raise net.error(f"channels={channels}, expected 3 (RGB) or 1 (grey)", "channels")
-    keras.backend.clear_session()
+    detects = any(section.kind in ("yolo", "region") for section in sections)
+    if size_wh and detects and (width % _STEP or height % _STEP):
+        raise InputError(f"size {width}x{height}: a Darknet detector needs multiples of {_STEP}")
     image = keras.Input((height, width, channels), name="image")
     graph = Graph(image, WeightsReader.open(weights))
     for section in sections:
         graph.add(section)
-    graph.weights.finish()
 
     task: Task
     if graph.heads:
         task, decoder, outputs = "detect", _detector(graph, (width, height)), [tensor for _, tensor in graph.heads]
         names = tuple(decoder.outputs.values())
         classes = decoder.params["classes"]
-        if size_wh and (width % _STEP or height % _STEP):
-            raise InputError(f"size {width}x{height}: a Darknet detector needs multiples of {_STEP}")
     else:
         task, decoder = "classify", _classifier(sections)
         outputs, names = [keras.layers.Flatten(name="scores")(graph.layers[-1])], ("scores",)
         classes = int(outputs[0].shape[-1])
+    graph.weights.finish()
     model = keras.Model(image, outputs, name="darknet")
     spec = ModelSpec(
         name=name or cfg.stem,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,8 @@ class WeightsReader:
     transposed: bool
     floats: Array
     needed: int = 0
-    _short: list[Section] = field(default_factory=list)
+    _short: Section | None = None
+    _problem: InputError | None = None
 
     @classmethod
     def open(cls, path: Path) -> WeightsReader:
@@ -76,18 +77,16 @@ class WeightsReader:
 
         Returns:
             float32 array.
-
-        Raises:
-            InputError: Some are not finite.
         """
         start, count = self.needed, int(np.prod(shape))
         self.needed += count
         if self.needed > len(self.floats):
-            self._short.append(section)
+            self._short = self._short or section
             return np.zeros(shape, np.float32)
         values = self.floats[start : self.needed].astype(np.float32)
         if not np.isfinite(values).all():
-            raise section.error(f"{self.path} holds numbers that are not finite in this layer's weights")
+            self._note(section.error(f"{self.path} holds numbers here that are not finite"))
+            return np.zeros(shape, np.float32)
         return values.reshape(shape)
 
     def convolution(self, section: Section, shape: tuple[int, ...], normalized: bool) -> tuple[Array, Array]:
@@ -125,16 +124,23 @@ class WeightsReader:
         """Check that the file held exactly what the network needs.
 
         Raises:
-            InputError: It is too short (naming the layer where it ran out) or too long.
+            InputError: It is too short (naming the layer where it ran out) or too long, or what was read from it can
+                be no parameters of this network.
         """
         if self._short:
             found = f"{self.path}: expected {self.needed:,} numbers, found {len(self.floats):,}"
-            raise self._short[0].error(f"the weights run out here ({found}); are these the weights of this .cfg?")
+            raise self._short.error(f"the weights run out here ({found}); are these the weights of this .cfg?")
         if self.needed != len(self.floats):
             raise InputError(
                 f"{self.path}: expected {self.needed:,} numbers, found {len(self.floats):,}: "
                 f"{len(self.floats) - self.needed:,} left over; are these the weights of this .cfg?"
             )
+        if self._problem is not None:
+            raise self._problem
+
+    def _note(self, problem: InputError) -> None:
+        """Remember the first problem: a file of the wrong length explains it better, and is known at the end."""
+        self._problem = self._problem or problem
 
     def _fold(self, section: Section, kernel: Array, bias: Array, norm: Array | None) -> tuple[Array, Array]:
         """Fold batch normalisation into kernel (outputs first) and bias, in double precision."""
@@ -142,7 +148,7 @@ class WeightsReader:
             return kernel, bias
         gamma, mean, variance = norm.astype(np.float64)
         if (variance < 0).any():
-            raise section.error(f"{self.path} holds a negative variance; are these the weights of this .cfg?")
-        factor = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
+            self._note(section.error(f"{self.path} holds a negative variance; are these the weights of this .cfg?"))
+        factor = gamma / np.sqrt(np.maximum(variance, 0) + BATCH_NORM_EPSILON)
         folded = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
         return folded.astype(np.float32), (bias - mean * factor).astype(np.float32)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +72,7 @@ def convert(
 
     size_wh = _size(size)
     pairs, steps = _anchors(anchors), _strides(strides)
-    with quiet_stderr():
+    with _working(f"converting {source} to {to}"), quiet_stderr():
         from convert.api import convert_model
         from convert.describe import Description
         from convert.load import load
@@ -96,6 +98,18 @@ def convert(
         typer.echo(json.dumps(_facts(done), indent=2))
     else:
         _show(source, done)
+
+
+@contextlib.contextmanager
+def _working(text: str) -> Iterator[None]:
+    """Show on a terminal that something happens, while what libraries write to stderr is held back."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with os.fdopen(os.dup(2), "w") as terminal, Console(file=terminal).status(text):
+        yield
 
 
 def _require() -> None:
