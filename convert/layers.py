@@ -7,16 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from models.layers import nearest_upsample
+
 
 class Upsample(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Exact nearest-neighbour upsampling, (B, H, W, C) -> (B, f H, f W, C).
-
-    `keras.layers.UpSampling2D` lowers to SHAPE, TILE and RESHAPE, a nearest-neighbour resize has no XNNPACK kernel, and
-    DEPTH_TO_SPACE has no 16-bit one. Joining f copies along the channels puts f times the same cell one after the
-    other in memory, which read as (H, f W, C) is a row with every column repeated; joining f copies of the rows
-    repeats the rows. CONCATENATION and RESHAPE exist for every type and stay in the XNNPACK partition.
-
-    """
+    """Exact nearest-neighbour upsampling, (B, H, W, C) -> (B, f H, f W, C); see `models.layers.nearest_upsample`."""
 
     def __init__(self, factor: int, **kwargs: Any) -> None:
         """Prepare.
@@ -30,13 +25,7 @@ class Upsample(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
     def call(self, inputs: Any) -> Any:
         """Repeat every row and every column `factor` times."""
-        copies = self.factor
-        dynamic = tf.shape(inputs)
-        batch, height, width, channels = (
-            dynamic[axis] if side is None else side for axis, side in enumerate(inputs.shape)
-        )
-        rows = tf.reshape(tf.concat([inputs] * copies, axis=3), (batch, height, width * copies, channels))
-        return tf.reshape(tf.concat([rows] * copies, axis=2), (batch, height * copies, width * copies, channels))
+        return nearest_upsample(inputs, self.factor)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the larger shape; an unknown side stays unknown."""

@@ -28,8 +28,9 @@ class Augmentation:
         flip: Probability of a horizontal flip.
         scale: Range of the zoom of a single image.
         mosaic_scale: Range of the zoom of each image in a mosaic.
-        degrees: Largest rotation, either way.
-        shear: Largest shear factor, either way.
+        degrees: Largest rotation, either way. Off: the upright box around a turned box is larger than the object,
+            and a net that learns from such boxes draws all of its boxes too large.
+        shear: Largest shear factor, either way; off for the same reason.
         translate: Largest shift as a fraction of the side, either way.
         hsv: Largest relative change of hue, saturation and value.
         min_visible: Boxes of which less than this fraction stays in the picture are dropped.
@@ -40,8 +41,8 @@ class Augmentation:
     flip: float = 0.5
     scale: tuple[float, float] = (0.6, 1.5)
     mosaic_scale: tuple[float, float] = (0.35, 1.0)
-    degrees: float = 4.0
-    shear: float = 0.03
+    degrees: float = 0.0
+    shear: float = 0.0
     translate: float = 0.1
     hsv: tuple[float, float, float] = (0.015, 0.6, 0.4)
     min_visible: float = 0.3

@@ -11,18 +11,27 @@ import keras
 import tensorflow as tf
 
 
+def nearest_upsample(inputs: Any, factor: int) -> Any:
+    """Repeat every row and every column, (B, H, W, C) -> (B, f H, f W, C), in operations that XNNPACK takes whole.
+
+    `keras.layers.UpSampling2D` lowers to SHAPE, TILE and RESHAPE, a nearest-neighbour resize has no XNNPACK kernel, and
+    DEPTH_TO_SPACE has no 16-bit one. Joining f copies along the channels puts f times the same cell one after the
+    other in memory, which read as (H, f W, C) is a row with every column repeated; joining f copies of the rows
+    repeats the rows. CONCATENATION and RESHAPE exist for every type and stay in the XNNPACK partition.
+    """
+    dynamic = tf.shape(inputs)
+    batch, height, width, channels = (dynamic[axis] if side is None else side for axis, side in enumerate(inputs.shape))
+    rows = tf.reshape(tf.concat([inputs] * factor, axis=3), (batch, height, width * factor, channels))
+    return tf.reshape(tf.concat([rows] * factor, axis=2), (batch, height * factor, width * factor, channels))
+
+
 @keras.saving.register_keras_serializable("edge")
 class NearestUpsample2x(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Exact nearest-neighbour upsampling by two, (B, H, W, C) -> (B, 2H, 2W, C).
-
-    `keras.layers.UpSampling2D` lowers to SHAPE, TILE and RESHAPE, which cuts the XNNPACK graph into pieces.
-    DEPTH_TO_SPACE of four copies of the input is the same picture in one delegated operation: it reads the channels
-    of one cell as (2, 2, C), so copy ``2 * dy + dx`` becomes the sub-pixel (dy, dx).
-    """
+    """Exact nearest-neighbour upsampling by two, (B, H, W, C) -> (B, 2H, 2W, C); see `nearest_upsample`."""
 
     def call(self, inputs: Any) -> Any:
         """Repeat every row and every column twice."""
-        return tf.nn.depth_to_space(tf.concat([inputs] * 4, axis=-1), 2)
+        return nearest_upsample(inputs, 2)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return (B, 2H, 2W, C), with unknown sides left unknown."""

@@ -75,7 +75,7 @@ def test_converted_model_is_one_xnnpack_partition_and_answers_the_same(model, im
     assert operators.count("DELEGATE") == 1
     # Padding, scaling and normalisation are all folded into the convolutions.
     assert set(operators) == {
-        "ADD", "CONCATENATION", "CONV_2D", "DELEGATE", "DEPTHWISE_CONV_2D", "DEPTH_TO_SPACE", "MAX_POOL_2D"
+        "ADD", "CONCATENATION", "CONV_2D", "DELEGATE", "DEPTHWISE_CONV_2D", "RESHAPE", "MAX_POOL_2D"
     }  # fmt: skip
     found = {detail["shape"].tobytes(): interpreter.get_tensor(detail["index"])
              for detail in interpreter.get_output_details()}  # fmt: skip

@@ -105,7 +105,7 @@ def test_losses_fall_then_a_restored_trainer_equals_the_saved_one(config, split,
     images = np.ascontiguousarray(split.images[:8])
     truth = np.stack([boxes[:2] for boxes in split.boxes[:8]])
     losses = [float(first._step(images, truth).numpy().sum()) for _ in range(40)]
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
     first.epoch, first.seconds, first.best = 4, 12.5, 0.25
     first.save(tmp_path / "last.npz")
