@@ -284,7 +284,13 @@ def test_a_broken_picture_in_a_folder_is_counted(edge: Edge, tmp_path: Path) -> 
 def start(model: Path, *words: object, **options: object) -> subprocess.Popen[str]:
     """Run the command as a process of its own."""
     command = [sys.executable, "-m", "edge", "detect", "--model", str(model), *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+    def listen() -> None:
+        # Under nohup the tests ignore SIGHUP, and so would the command.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, preexec_fn=listen, **pipes, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -253,6 +253,7 @@ def test_an_rtsp_camera_is_live_and_lost_when_it_is_killed(rtsp: tuple[str, subp
                 if count == 10:
                     server.kill()
     assert count >= 10
+    server.wait()  # its sockets are closed one by one
     with pytest.raises(SourceError, match="Connection refused"):
         open_source(f"{url}/cam")
 
