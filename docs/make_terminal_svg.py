@@ -53,6 +53,8 @@ def settled(text: str) -> list[str]:
             line = line.rsplit("\x1b[2K", 1)[-1]
             if not line.strip("\r"):
                 continue
+        if re.search("[\u2801-\u28ff]", line):  # a spinner
+            continue
         lines.append(line.replace("\x1b[?25l", "").replace("\x1b[?25h", ""))
     return lines
 

@@ -19,7 +19,7 @@ from models.edge_yolo import STRIDES, output_names
 BACKBONE = "MobileNetV2 0.35 ImageNet weights (Keras applications, Apache-2.0)"
 ACCURACY_FILE = "accuracy.json"
 NMS_IOU = 0.55
-"""Overlap above which the weaker box goes: as good as any of 0.5 ... 0.7 on the highway valid split, and few doubles."""
+"""Overlap above which the weaker box goes: as good as any of 0.5 ... 0.7 on the highway valid split, few doubles."""
 
 
 def load_best(run: Path) -> keras.Model:
