@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.cli import options
+from edge.cv import require_opencv
 from edge.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def convert(
     The written file carries its preprocessing, decoder and labels: edge detect and edge classify run it with no flag.
     """
     _require()
+    require_opencv()
     # TensorFlow reads these when it loads; its remarks would stand between ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.cli import options
+from edge.cv import require_opencv
 from edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def evaluate(
     layout: options.Layout = None,
 ) -> None:
     """Measure accuracy with the runtime itself: mAP of a detector, top-1 and top-5 of a classifier."""
+    require_opencv()
     from edge.classifier import Classifier
     from edge.detector import Detector
     from edge.evaluate import evaluate_classifier, evaluate_detector

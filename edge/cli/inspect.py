@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.cli import options
+from edge.cv import require_opencv
 from edge.errors import InputError, SpecError
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ def _attach(path: Path, source: Path, force: bool) -> ModelSpec:
     """Write a spec into a file, after the model was really built with it."""
     import os
 
+    require_opencv()
     from edge.classifier import Classifier
     from edge.detector import Detector
     from edge.loader import load_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -123,3 +124,20 @@ def test_a_broken_description_inside_a_file(tmp_path: Path) -> None:
     path.write_bytes(described(tiny_detector(), labels=["one"]))
     refused = edge("evaluate", "--model", path, "--images", tmp_path, "--annotations", tmp_path / "a.json")
     assert refused.exit_code == 2 and len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["detect", "--source", "x.png"],
+        ["classify", "--source", "x.png", "--model", "m.tflite"],
+        ["evaluate", "--model", "m.tflite", "--folder", "."],
+        ["inspect", "m.tflite", "--attach", "spec.json"],
+        ["convert", "x.cfg"],
+    ],
+)
+def test_opencv_that_does_not_load_is_one_line(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    result = edge(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == ["edge: OpenCV is not installed; install it with: pip install opencv-python"]
