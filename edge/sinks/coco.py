@@ -8,10 +8,10 @@ from pathlib import Path
 
 from edge.coco import CATEGORY_IDS, canonical
 from edge.result import Result
-from edge.sinks.text import TextFile
+from edge.sinks.text import TextSinkBase
 
 
-class CocoSink:
+class CocoSink(TextSinkBase):
     """Results of all frames as one list, valid JSON on disk after every frame.
 
     `image_id` is the number that the file's name is (`000000000139.jpg` is 139), else a count of the frames
@@ -20,20 +20,11 @@ class CocoSink:
     """
 
     def __init__(self, path: str, labels: Sequence[str]) -> None:
-        """Create the file.
-
-        Args:
-            path: Its name; "-" for standard output.
-            labels: Class names by class index.
-
-        Raises:
-            OutputError: It cannot be created.
-        """
-        self._file = TextFile(path, ending="\n]\n")
+        """Create the file; see `TextSinkBase`."""
+        super().__init__(path, labels, ending="\n]\n")
         self._ids = category_ids(labels)
         self._frames = 0
         self._separator = ""
-        self.outputs = self._file.outputs
         self._file.append("[")
 
     def write(self, result: Result) -> None:
@@ -58,10 +49,6 @@ class CocoSink:
         if rows:
             self._file.append(self._separator + "\n" + ",\n".join(rows))
             self._separator = ","
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def category_ids(labels: Sequence[str]) -> list[int]:

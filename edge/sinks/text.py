@@ -114,50 +114,45 @@ class TextFile:
             file.close()
 
 
-class JsonLinesSink:
-    """One JSON object a line per frame, on disk when `write` returns."""
+class TextSinkBase:
+    """What the sinks of one text file share."""
 
-    def __init__(self, path: str, labels: Sequence[str]) -> None:
+    def __init__(self, path: str, labels: Sequence[str], ending: str = "") -> None:
         """Create the file.
 
         Args:
             path: Its name; "-" for standard output.
             labels: Class names by class index.
+            ending: What the file must end with to be valid; it is there after every record.
 
         Raises:
             OutputError: It cannot be created.
         """
-        self._file = TextFile(path)
+        self._file = TextFile(path, ending=ending)
         self._labels = labels
         self.outputs = self._file.outputs
-
-    def write(self, result: Result) -> None:
-        """Write one line."""
-        self._file.append(json.dumps(as_json(result, self._labels), ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-class CsvSink:
+class JsonLinesSink(TextSinkBase):
+    """One JSON object a line per frame, on disk when `write` returns."""
+
+    def write(self, result: Result) -> None:
+        """Write one line."""
+        self._file.append(json.dumps(as_json(result, self._labels), ensure_ascii=False) + "\n")
+
+
+class CsvSink(TextSinkBase):
     """One row per detection, or per class of a classified picture, below a header row."""
 
     COLUMNS = ("source", "frame", "timestamp_s", "class", "name", "confidence", "x1", "y1", "x2", "y2")
 
     def __init__(self, path: str, labels: Sequence[str]) -> None:
-        """Create the file and write the header.
-
-        Args:
-            path: Its name; "-" for standard output.
-            labels: Class names by class index.
-
-        Raises:
-            OutputError: It cannot be created.
-        """
-        self._file = TextFile(path)
-        self._labels = labels
-        self.outputs = self._file.outputs
+        """Create the file, see `TextSinkBase`, and write the header."""
+        super().__init__(path, labels)
         self._rows([self.COLUMNS])
 
     def write(self, result: Result) -> None:
@@ -182,27 +177,9 @@ class CsvSink:
         csv.writer(text, lineterminator="\n").writerows(rows)
         self._file.append(text.getvalue())
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
-
-class TextSink:
+class TextSink(TextSinkBase):
     """One line of text per classified frame: where it is from, and its best classes."""
-
-    def __init__(self, path: str, labels: Sequence[str]) -> None:
-        """Create the file.
-
-        Args:
-            path: Its name; "-" for standard output.
-            labels: Class names by class index.
-
-        Raises:
-            OutputError: It cannot be created.
-        """
-        self._file = TextFile(path)
-        self._labels = labels
-        self.outputs = self._file.outputs
 
     def write(self, result: Result) -> None:
         """Write one line."""
@@ -213,10 +190,6 @@ class TextSink:
         found = zip(result.classification.class_id, result.classification.score, strict=True)
         names = "; ".join(f"{_name(self._labels, class_id)} {score:.3f}" for class_id, score in found)
         self._file.append(f"{place}: {names}\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def as_json(result: Result, labels: Sequence[str]) -> dict[str, Any]:
