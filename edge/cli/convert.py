@@ -65,8 +65,8 @@ def convert(
 
     The written file carries its preprocessing, decoder and labels: edge detect and edge classify run it with no flag.
     """
-    _require()
     require_opencv()
+    _require()
     # TensorFlow reads these when it loads; its remarks would stand between ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
