@@ -26,7 +26,7 @@ OWN_MODULE = "models.layers"
 _MAX_CONFIG_BYTES = 64 << 20
 _KERAS = re.compile(
     r"keras(\.src)?(\.(layers|models|initializers|regularizers|constraints|activations|dtype_policies|quantizers"
-    r"|ops|applications)(\.[a-z0-9_.]+)?)?"
+    r"|ops|applications|losses|metrics|optimizers)(\.[a-z0-9_.]+)?)?"
 )
 _CODE = "carries Python code, which is never run from a file"
 _PATH = "loads a file that the model names, which is never done"
@@ -49,7 +49,9 @@ def check_keras_config(config: Any, path: Path) -> None:
     Raises:
         InputError: It does; the message names the layer and the reason.
     """
-    for entry in _objects(config):
+    # How the model was trained is never loaded, so its losses and metrics may be anyone's.
+    network = {key: value for key, value in config.items() if key != "compile_config"}
+    for entry in _objects(network):
         kind, module = str(entry["class_name"]), entry.get("module")
         name = _layer_name(entry)
         if kind in _REFUSED:

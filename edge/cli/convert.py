@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
 import os
 import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge.cli import options
+from edge.cli.workstation import require, working
 from edge.cv import require_opencv
-from edge.errors import InputError, MissingDependencyError
+from edge.errors import InputError
 
 if TYPE_CHECKING:
     from convert.api import Conversion
@@ -66,15 +64,15 @@ def convert(
     The written file carries its preprocessing, decoder and labels: edge detect and edge classify run it with no flag.
     """
     require_opencv()
-    _require()
+    require("edge convert")
     # TensorFlow reads these when it loads; its remarks would stand between ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     from edge.backends.litert import quiet_stderr
 
-    size_wh = _size(size)
+    size_wh = options.size_wh(size)
     pairs, steps = _anchors(anchors), _strides(strides)
-    with _working(f"converting {source} to {to}"), quiet_stderr():
+    with working(f"converting {source} to {to}"), quiet_stderr():
         from convert.api import convert_model
         from convert.describe import Description
         from convert.load import load
@@ -102,41 +100,11 @@ def convert(
         _show(source, done)
 
 
-@contextlib.contextmanager
-def _working(text: str) -> Iterator[None]:
-    """Show on a terminal that something happens, while what libraries write to stderr is held back."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with os.fdopen(os.dup(2), "w") as terminal, Console(file=terminal).status(text):
-        yield
-
-
-def _require() -> None:
-    missing = [package for package in ("convert", "tensorflow", "keras") if importlib.util.find_spec(package) is None]
-    if missing:
-        raise MissingDependencyError(
-            f"edge convert runs on a workstation and needs {', '.join(missing)}: in a checkout of this project, run "
-            "pip install -e '.[convert]'"
-        )
-
-
 def _keep_inputs(target: Path, inputs: Iterable[Path | None]) -> None:
     """Refuse an output that is one of the inputs, which --force must not destroy."""
     for path in inputs:
         if path is not None and target.exists() and path.exists() and target.samefile(path):
             raise InputError(f"{target} is an input itself; give another name with --out")
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
-    if match is None or "0" in match.groups():
-        raise InputError(f"--size {text!r}: expected width x height in pixels, like 416x416")
-    return int(match[1]), int(match[2])
 
 
 def _anchors(text: str | None) -> tuple[tuple[tuple[float, float], ...], ...] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from edge.errors import InputError
 
 Model = Annotated[Path, typer.Option("--model", "-m", help="The .tflite file.", show_default=False)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all up to 4 by default.", show_default=False)]
@@ -24,3 +27,17 @@ Resize = Annotated[
     typer.Option(help="letterbox-center, letterbox-topleft, stretch or center-crop.", rich_help_panel=_PANEL),
 ]
 Layout = Annotated[str | None, typer.Option(help="NHWC or NCHW.", rich_help_panel=_PANEL)]
+
+
+def size_wh(text: str | None) -> tuple[int, int] | None:
+    """Return width and height of a `--size`.
+
+    Raises:
+        InputError: It is no size.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text)
+    if match is None or 0 in map(int, match.groups()):
+        raise InputError(f"--size {text!r}: expected width x height in pixels, like 416x416")
+    return int(match[1]), int(match[2])

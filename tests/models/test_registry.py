@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import models
+from edge.errors import InputError
 
 
 def test_importing_models_loads_no_tensorflow():
@@ -13,12 +14,20 @@ def test_importing_models_loads_no_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(KeyError, match="edge-yolo-n"):
+def test_unknown_name_names_the_closest_ones():
+    with pytest.raises(InputError, match="edge-yolo-n"):
         models.build("edge-yolo-x")
+    with pytest.raises(InputError, match="lenet-5, .*edge-yolo-n"):
+        models.build("?")
+
+
+@pytest.mark.parametrize(("name", "weights"), [("lenet-5", "imagenet"), ("mobilenet-v2", "coco")])
+def test_weights_that_do_not_exist_are_refused_with_those_that_do(name, weights):
+    with pytest.raises(InputError, match=rf"{name} has no weights '{weights}'; 'imagenet' is there for .*mobilenet-v2"):
+        models.build(name, weights=weights)
 
 
 def test_every_entry_names_a_function():
-    for target in models.MODELS.values():
-        module, function = target.split(":")
+    for row in models.MODELS.values():
+        module, function = row.build.split(":")
         assert callable(getattr(__import__(module, fromlist=[function]), function))
