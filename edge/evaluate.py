@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,23 @@ from edge.classifier import Classifier
 from edge.coco import canonical
 from edge.detector import Detector
 from edge.errors import InputError, MissingDependencyError
-from edge.sources.images import IMAGE_SUFFIXES, read_image
+from edge.geometry import iou_matrix
+from edge.labelled import LabelledPictures
+from edge.labelled.coco import find_picture, load_instances
+from edge.result import Classification
+from edge.sources.images import read_image
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[Sequence[Path]], Iterable[Path]]
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
 """Wraps the list of pictures that is gone through, to show how far it is."""
 
 EVALUATION_CONF = 0.001
 EVALUATION_MAX_DET = 100
 """The score threshold and the boxes per picture that COCO results are made with by convention."""
+
+LOCATED_IOU = 0.5
+"""The overlap from which a box counts as found, as in ImageNet's localisation task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +75,15 @@ class DetectionAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationAccuracy:
-    """Accuracy of a classifier on a folder tree.
+    """Accuracy of a classifier.
 
     Attributes:
         images: Pictures that were measured.
         top1: Share whose best class is right.
         top5: Share whose best five hold the right one.
         labels: Row and column names of `confusion`.
-        confusion: int64 (n, n), [true, predicted] counts; the last column is for classes that no
-            folder has.
+        confusion: int64 (n, n + 1), [true, predicted] counts; the last column is for classes that the data do not have.
+        ms: Stage -> median milliseconds per picture, and the median of their sum as "total".
     """
 
     images: int
@@ -84,6 +91,41 @@ class ClassificationAccuracy:
     top5: float
     labels: tuple[str, ...]
     confusion: npt.NDArray[np.int64]
+    ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLocalization:
+    """Accuracy of a localiser on one class, or on all of them.
+
+    Attributes:
+        label: Name.
+        images: Pictures of it.
+        top1: Share whose best class is right.
+        mean_iou: Mean overlap of the box with the true one, whatever the class said; 0 where no box was given.
+        located: Share whose best class is right and whose box overlaps the true one by `LOCATED_IOU` or more.
+    """
+
+    label: str
+    images: int
+    top1: float
+    mean_iou: float
+    located: float
+
+
+@dataclass(frozen=True, slots=True)
+class LocalizationAccuracy:
+    """Accuracy of a localiser.
+
+    Attributes:
+        total: All pictures.
+        classes: Each class of the data.
+        ms: As in `ClassificationAccuracy`.
+    """
+
+    total: ClassLocalization
+    classes: tuple[ClassLocalization, ...]
+    ms: dict[str, float]
 
 
 def evaluate_detector(
@@ -147,68 +189,17 @@ def _load_coco(annotations: Path) -> Any:
         raise MissingDependencyError(
             "measuring mAP needs pycocotools; install it with: pip install 'edge-pipeline[evaluate]'"
         ) from error
-    try:
-        dataset = json.loads(annotations.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{annotations}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{annotations}: expected COCO instances JSON ({error})") from error
-    problem = _coco_problem(dataset)
-    if problem:
-        raise InputError(f"{annotations}: expected COCO instances JSON; {problem}")
     coco = COCO()
-    coco.dataset = dataset
+    coco.dataset = load_instances(annotations)
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
 
 
-def _coco_problem(dataset: Any) -> str | None:
-    """Return what keeps a parsed file from being COCO instances, in words."""
-    needed = {
-        "images": ("id", "file_name"),
-        "categories": ("id", "name"),
-        "annotations": ("image_id", "category_id", "bbox"),
-    }
-    if not isinstance(dataset, dict):
-        return f"found a {type(dataset).__name__} at the top"
-    for section, keys in needed.items():
-        rows = dataset.get(section)
-        if not isinstance(rows, list):
-            return f"found no list {section!r}"
-        for number, row in enumerate(rows):
-            missing = [key for key in keys if not isinstance(row, dict) or key not in row]
-            if missing:
-                return f"{section}[{number}] has no {', '.join(missing)}"
-    if not dataset["images"]:
-        return "it lists no image"
-    for number, row in enumerate(dataset["annotations"]):
-        # Converters often leave these out; COCO's own tools need them.
-        row.setdefault("id", number + 1)
-        row.setdefault("iscrowd", 0)
-        box = row["bbox"]
-        if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)):
-            return f"annotations[{number}].bbox is {box!r}, expected four numbers x, y, width, height"
-        row.setdefault("area", box[2] * box[3])
-    # An id of 0 means "unmatched" inside COCOeval: such a box would never count as found.
-    if any(row["id"] == 0 for row in dataset["annotations"]):
-        for row in dataset["annotations"]:
-            row["id"] += 1
-    return None
-
-
 def _annotated_paths(coco: Any, images: Path) -> dict[Path, int]:
     if not images.is_dir():
         raise InputError(f"{images}: expected a folder of images")
-    paths = {}
-    for row in coco.dataset["images"]:
-        path = images / row["file_name"]
-        if not path.is_file():
-            path = images / Path(row["file_name"]).name
-        if not path.is_file():
-            raise InputError(f"{images}: the annotations name {row['file_name']}, which is not there")
-        paths[path] = row["id"]
-    return paths
+    return {find_picture([images], row["file_name"]): row["id"] for row in coco.dataset["images"]}
 
 
 def _coco_precision(
@@ -251,39 +242,97 @@ def _some(names: Iterable[str]) -> str:
 
 
 def evaluate_classifier(
-    classifier: Classifier, folder: Path, progress: Progress = lambda paths: paths
+    classifier: Classifier, pictures: LabelledPictures, progress: Progress = lambda indices: indices
 ) -> ClassificationAccuracy:
-    """Measure a classifier on a tree with one folder per class.
+    """Measure a classifier.
 
     Args:
         classifier: The classifier, made with `top` of at least 5 (fewer where it has fewer classes).
-        folder: Its subfolders are named like labels, or by class number.
-        progress: Wraps the list of pictures.
+        pictures: The data; classes are named like the model's labels, or by number.
+        progress: Wraps the list of picture indices.
 
     Raises:
-        InputError: The tree is empty, or a folder names no label.
+        InputError: A picture is broken, or a class of the data is no label of the model.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder with one subfolder per class")
-    labels = classifier.spec.labels
-    number_of = {canonical(label): i for i, label in reversed(list(enumerate(labels)))}
-    truth: dict[Path, int] = {}
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
-        class_id = number_of.get(canonical(sub.name), int(sub.name) if sub.name.isdecimal() else -1)
-        pictures = sorted(p for p in sub.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if pictures and not 0 <= class_id < max(len(labels), class_id + (not labels)):
-            raise InputError(f"{sub}: the folder's name is no label of the model ({_some(labels)})")
-        truth.update(dict.fromkeys(pictures, class_id))
-    if not truth:
-        raise InputError(f"{folder}: expected pictures in one subfolder per class, found none")
-    rows = sorted(set(truth.values()))
+    truth = _true_classes(classifier, pictures)
+    rows = sorted(set(truth))
     place = {class_id: i for i, class_id in enumerate(rows)}
     confusion = np.zeros((len(rows), len(rows) + 1), np.int64)
     top1 = top5 = 0
-    for path in progress(list(truth)):
-        result, _ = classifier.classify(read_image(path))
-        top1 += result.class_id[0] == truth[path]
-        top5 += truth[path] in result.class_id[:5]
-        confusion[place[truth[path]], place.get(result.class_id[0], len(rows))] += 1
+    stages: _Stages = defaultdict(list)
+    for i, result in _classified(classifier, pictures, progress, stages):
+        top1 += result.class_id[0] == truth[i]
+        top5 += truth[i] in result.class_id[:5]
+        confusion[place[truth[i]], place.get(result.class_id[0], len(rows))] += 1
     names = tuple(classifier.spec.label(class_id) for class_id in rows)
-    return ClassificationAccuracy(len(truth), top1 / len(truth), top5 / len(truth), names, confusion)
+    n = len(pictures)
+    return ClassificationAccuracy(n, top1 / n, top5 / n, names, confusion, _medians(stages))
+
+
+def evaluate_localizer(
+    classifier: Classifier, pictures: LabelledPictures, progress: Progress = lambda indices: indices
+) -> LocalizationAccuracy:
+    """Measure a localiser on pictures with one box each.
+
+    Args:
+        classifier: A classifier whose results have boxes.
+        pictures: The data, with boxes; classes are named like the model's labels, or by number.
+        progress: Wraps the list of picture indices.
+
+    Raises:
+        InputError: The data have no boxes, a picture is broken, or a class of the data is no label of the model.
+    """
+    if pictures.boxes_xyxy is None:
+        raise InputError("measuring a localiser needs boxes; expected a folder with COCO annotations")
+    truth = np.array(_true_classes(classifier, pictures))
+    right = np.zeros(len(pictures), bool)
+    iou = np.zeros(len(pictures), np.float32)
+    stages: _Stages = defaultdict(list)
+    for i, result in _classified(classifier, pictures, progress, stages):
+        right[i] = result.class_id[0] == truth[i]
+        if result.box_xyxy is not None:
+            iou[i] = iou_matrix(np.array([result.box_xyxy], np.float32), pictures.boxes_xyxy[i : i + 1])[0, 0]
+
+    def of(label: str, chosen: npt.NDArray[np.bool_]) -> ClassLocalization:
+        located = right[chosen] & (iou[chosen] >= LOCATED_IOU)
+        return ClassLocalization(
+            label, int(chosen.sum()), float(right[chosen].mean()), float(iou[chosen].mean()), float(located.mean())
+        )
+
+    classes = tuple(of(classifier.spec.label(int(c)), truth == c) for c in np.unique(truth))
+    return LocalizationAccuracy(of("all", np.ones(len(truth), bool)), classes, _medians(stages))
+
+
+_Stages = defaultdict[str, list[float]]
+
+
+def _classified(
+    classifier: Classifier, pictures: LabelledPictures, progress: Progress, stages: _Stages
+) -> Iterator[tuple[int, Classification]]:
+    """Yield the answer for each picture, and note the milliseconds of its stages."""
+    for i in progress(range(len(pictures))):
+        result, stage_ms = classifier.classify(pictures.read(i))
+        for name, ms in stage_ms.items():
+            stages[name].append(ms)
+        yield i, result
+
+
+def _medians(stages: _Stages) -> dict[str, float]:
+    total = np.sum(list(stages.values()), axis=0)
+    return {name: float(np.median(values)) for name, values in {**stages, "total": total}.items()}
+
+
+def _true_classes(classifier: Classifier, pictures: LabelledPictures) -> list[int]:
+    """Return the model's class index of each picture."""
+    labels = classifier.spec.labels
+    number_of = {canonical(label): i for i, label in reversed(list(enumerate(labels)))}
+    class_of = {}
+    for i in sorted(set(pictures.class_id.tolist())):
+        name = pictures.names[i]
+        number = int(name) if name.isdecimal() and len(name) < 10 else -1
+        class_id = number_of.get(canonical(name), number)
+        if not 0 <= class_id < max(len(labels), class_id + (not labels)):
+            known = _some(labels) or "it has none: pass --labels FILE"
+            raise InputError(f"class {name!r} of the data is no label of the model ({known})")
+        class_of[i] = class_id
+    return [class_of[i] for i in pictures.class_id.tolist()]

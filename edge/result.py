@@ -15,10 +15,13 @@ class Classification:
     Attributes:
         class_id: Indices into the model's labels.
         score: Probabilities 0..1, one per class_id.
+        box_xyxy: Where the object is, x1 y1 x2 y2 in pixels of the source picture and clipped to it, when the model
+            is a localiser; None otherwise, and where its box is no box in the picture.
     """
 
     class_id: tuple[int, ...]
     score: tuple[float, ...]
+    box_xyxy: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

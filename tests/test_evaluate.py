@@ -14,6 +14,7 @@ import pytest
 from edge.detections import Detections
 from edge.errors import InputError, MissingDependencyError
 from edge.evaluate import evaluate_classifier, evaluate_detector
+from edge.labelled import open_labelled
 from edge.result import Classification
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 4, "name": "motorcycle"}, {"id": 9, "name": "boat"}]
@@ -127,7 +128,7 @@ def fake_classifier(labels: tuple[str, ...]) -> Any:
     def classify(image: np.ndarray) -> tuple[Classification, dict[str, float]]:
         best = int(image[0, 0, 0])
         order = [best] + [i for i in range(len(labels)) if i != best]
-        return Classification(tuple(order[:5]), (0.9,) * 5), {}
+        return Classification(tuple(order[:5]), (0.9,) * 5), {"preprocess": 1.0 + best, "invoke": 8.0 - best}
 
     spec = SimpleNamespace(labels=labels, label=lambda i: labels[i])
     return SimpleNamespace(classify=classify, spec=spec)
@@ -140,10 +141,12 @@ def test_top1_top5_and_confusion(tmp_path: Path) -> None:
         for i, grey in enumerate(greys):
             cv2.imwrite(str(tmp_path / folder / f"{i}.png"), np.full((4, 4, 3), grey, np.uint8))
     (tmp_path / "notes").mkdir()  # a folder without pictures is no class
-    report = evaluate_classifier(fake_classifier(labels), tmp_path)
+    report = evaluate_classifier(fake_classifier(labels), open_labelled(tmp_path))
     assert report.images == 6 and report.top1 == pytest.approx(3 / 6)
     assert report.top5 == pytest.approx(5 / 6)  # "h" is not among the first five of grey 0
     assert report.labels == ("a", "b", "h")
+    # Grey values 0 0 1 1 7 0: the medians of each stage, and of a sum that is always 9.
+    assert report.ms == {"preprocess": 1.5, "invoke": 7.5, "total": 9.0}
     assert report.confusion.tolist() == [[2, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0]]
 
 
@@ -151,6 +154,22 @@ def test_a_folder_that_is_no_label(tmp_path: Path) -> None:
     (tmp_path / "zebra").mkdir()
     cv2.imwrite(str(tmp_path / "zebra" / "0.png"), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match="no label of the model"):
-        evaluate_classifier(fake_classifier(("a",)), tmp_path)
+        evaluate_classifier(fake_classifier(("a",)), open_labelled(tmp_path))
     with pytest.raises(InputError, match="found none"):
-        evaluate_classifier(fake_classifier(("a",)), tmp_path / "zebra")
+        open_labelled(tmp_path / "zebra")
+
+
+def test_classes_go_by_name_or_by_number(tmp_path: Path) -> None:
+    for folder, grey in {"0": 0, "motorbike": 1, "Traffic_Light": 2}.items():
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "0.png"), np.full((4, 4, 3), grey, np.uint8))
+    data = open_labelled(tmp_path)
+    report = evaluate_classifier(fake_classifier(("person", "motorcycle", "traffic light")), data)
+    assert report.top1 == 1 and report.labels == ("person", "motorcycle", "traffic light")
+    with pytest.raises(
+        InputError, match="'motorbike' of the data is no label of the model .it has none: pass --labels"
+    ):
+        evaluate_classifier(fake_classifier(()), data)
+    (tmp_path / "0").rename(tmp_path / "3")
+    with pytest.raises(InputError, match="class '3' of the data is no label"):
+        evaluate_classifier(fake_classifier(("person", "motorcycle", "traffic light")), open_labelled(tmp_path))

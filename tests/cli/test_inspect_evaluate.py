@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
-from fixtures import CELL, described, paint, tiny_classifier, tiny_detector
+from fixtures import CELL, Tiny, constant_model, described, paint, tiny_classifier, tiny_detector
 from typer.testing import CliRunner, Result
 
 from edge.cli.app import app
+from edge.spec import DecoderSpec, InputSpec, ModelSpec
 
 
 def edge(*arguments: object) -> Result:
@@ -98,7 +100,110 @@ def test_evaluate_a_classifier(tmp_path: Path) -> None:
     report = tmp_path / "r.json"
     shown = edge("evaluate", "--model", path, "--folder", tmp_path / "data", "--json", report)
     assert shown.exit_code == 0 and "top-1 1.0000" in shown.stdout
-    assert json.loads(report.read_text())["confusion"] == [[1, 0, 0], [0, 1, 0]]
+    numbers = json.loads(report.read_text())
+    assert numbers["confusion"] == [[1, 0, 0], [0, 1, 0]] and numbers["split"] is None
+    ms = numbers["ms"]
+    assert set(ms) == {"preprocess", "invoke", "decode", "total"} and ms["total"] > ms["invoke"] > 0
+    assert f"{ms['total']:.2f} ms per picture" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("folders", "asked", "taken", "top1"),
+    [
+        (("train", "valid", "test"), None, "test", 0.0),
+        (("train", "valid"), None, "val", 0.5),
+        (("train", "valid", "test"), "valid", "valid", 0.5),
+        (("train", "test"), "train", "train", 1.0),
+    ],
+)
+def test_evaluate_takes_one_split_and_says_which(
+    tmp_path: Path, folders: tuple[str, ...], asked: str | None, taken: str, top1: float
+) -> None:
+    path = tiny_classifier().save(tmp_path / "m.tflite")
+    shown_as = {"train": ("red", "red"), "valid": ("red", "green"), "test": ("blue", "green")}
+    for folder in folders:
+        for i, name in enumerate(shown_as[folder]):
+            target = tmp_path / "data[1]" / folder / "red" / f"{i}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(target), paint([(name, c, r) for c in range(4) for r in range(3)]))
+    arguments = ["evaluate", "-m", path, "--data", tmp_path / "data[1]", *(["--split", asked] if asked else [])]
+    shown = edge(*arguments)
+    assert shown.exit_code == 0 and f"data[1], split {taken}\n" in shown.stdout and f"top-1 {top1:.4f}" in shown.stdout
+    numbers = json.loads(edge(*arguments, "--json", "-").stdout)
+    assert (numbers["split"], numbers["top1"], numbers["images"]) == (taken, top1, 2)
+
+
+def localizer(path: Path) -> Path:
+    """Save a model that says "green" and the middle half of the picture, whatever it sees."""
+    outputs = {
+        "scores": np.array([[0.1, 0.8, 0.1]], np.float32),
+        "box": np.array([[0.25, 0.25, 0.75, 0.75]], np.float32),
+    }
+    spec = ModelSpec(
+        name="middle",
+        task="classify",
+        input=InputSpec(resize="stretch"),
+        decoder=DecoderSpec(
+            name="localizer", outputs={"scores": "scores", "box": "box"}, params={"activation": "none"}
+        ),
+        labels=("red", "green", "blue"),
+    )
+    return Tiny(constant_model(outputs), spec).save(path)
+
+
+def one_box_pictures(root: Path) -> Path:
+    """Write pictures of 128 x 64 pixels: two with the box of `localizer`, one beside it, and one with two boxes."""
+    boxes = [(0, 2, [32, 16, 64, 32]), (1, 1, [32, 16, 64, 32]), (2, 2, [64, 16, 64, 32])]
+    boxes += [(3, 2, [0, 0, 9, 9]), (3, 1, [0, 0, 9, 9])]
+    (root / "annotations").mkdir(parents=True)
+    for i in range(4):
+        cv2.imwrite(str(root / f"{i}.png"), paint([("green", 1, 1)], (128, 64)))
+    annotations = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(4)],
+        "categories": [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}, {"id": 3, "name": "blue"}],
+        "annotations": [{"image_id": i, "category_id": c, "bbox": box} for i, c, box in boxes],
+    }
+    (root / "annotations" / "instances_test.json").write_text(json.dumps(annotations))
+    return root
+
+
+def test_evaluate_a_localizer(tmp_path: Path) -> None:
+    path, data = localizer(tmp_path / "m.tflite"), one_box_pictures(tmp_path / "data")
+    by_data = ("--data", data)
+    by_files = ("--images", data, "--annotations", data / "annotations" / "instances_test.json")
+    shown = edge("evaluate", "-m", path, *by_data)
+    assert shown.exit_code == 0, shown.output
+    assert "3 images with one box, 2 classes: top-1 0.6667, mean IoU 0.7778" in shown.stdout
+    assert "right class and IoU >= 0.5 0.3333" in shown.stdout and "blue" not in shown.stdout
+    for given in (by_data, by_files):
+        numbers = json.loads(edge("evaluate", "-m", path, *given, "--json", "-").stdout)
+        # The box beside it overlaps by half: 1/3. The class of the second picture is red.
+        assert numbers["images"] == 3 and numbers["top1"] == pytest.approx(2 / 3)
+        assert numbers["mean_iou"] == pytest.approx((1 + 1 + 1 / 3) / 3) and numbers["located"] == pytest.approx(1 / 3)
+        red, green = numbers["classes"]
+        assert (red["label"], red["images"], red["top1"], red["mean_iou"], red["located"]) == ("red", 1, 0, 1, 0)
+        assert (green["label"], green["images"], green["top1"], green["located"]) == ("green", 2, 1, 0.5)
+        assert green["mean_iou"] == pytest.approx(2 / 3) and numbers["ms"]["invoke"] > 0
+
+
+def test_evaluate_what_does_not_fit_together(tmp_path: Path) -> None:
+    data = one_box_pictures(tmp_path / "data")
+    annotations = data / "annotations" / "instances_test.json"
+    (tmp_path / "tree" / "red").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "tree" / "red" / "0.png"), paint([]))
+    local, plain = localizer(tmp_path / "l.tflite"), tiny_classifier().save(tmp_path / "c.tflite")
+    for says, arguments in (
+        ("needs boxes", ("-m", local, "--data", tmp_path / "tree")),
+        ("not a detector", ("-m", plain, "--images", data, "--annotations", annotations)),
+        ("expected a split 'val'", ("-m", plain, "--data", data, "--split", "val")),
+        ("one plain set", ("-m", plain, "--data", tmp_path / "tree", "--split", "test")),
+        ("expected --images DIR", ("-m", plain, "--images", data, "--annotations", annotations, "--split", "test")),
+        ("expected --images DIR", ("-m", plain, "--data", data, "--images", data)),
+    ):
+        refused = edge("evaluate", *arguments)
+        assert refused.exit_code == 2 and says in refused.stderr and len(refused.stderr.splitlines()) == 1, refused
+    # A classifier may be asked about the pictures of a localiser: which object is there?
+    assert edge("evaluate", "-m", plain, "--data", data).exit_code == 0
 
 
 @pytest.mark.parametrize(
