@@ -16,6 +16,8 @@ from edge.cli.convert import convert
 from edge.cli.detect import detect
 from edge.cli.evaluate import evaluate
 from edge.cli.inspect import inspect
+from edge.cli.models import app as models
+from edge.cli.train import app as train
 from edge.errors import EdgeError
 
 INTERRUPTED = 130
@@ -65,6 +67,8 @@ app.command(rich_help_panel="On the device")(classify)
 app.command(rich_help_panel="On the device")(inspect)
 app.command(rich_help_panel="On the device")(evaluate)
 app.command(rich_help_panel="On the workstation")(convert)
+app.add_typer(train, name="train", rich_help_panel="On the workstation")
+app.add_typer(models, name="models", rich_help_panel="On the workstation")
 
 
 def _version(show: bool) -> None:

@@ -1,0 +1,1 @@
+"""Training of classifiers and localisers: data, augmentation, the loop, and what a run leaves behind."""
