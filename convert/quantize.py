@@ -80,7 +80,8 @@ def quantize(model: LoadedModel, mode: str, samples: Samples | None = None, io: 
             content = row.convert(model, samples, kind)
     except (ConverterError, RuntimeError, ValueError) as error:
         raise InputError(f"{model.spec.name} cannot be converted to {mode}: {_reason(error)}") from error
-    return rename_tensors(content, INPUT_NAME, model.output_names)
+    # A classifier may be run on many windows of a picture at once.
+    return rename_tensors(content, INPUT_NAME, model.output_names, any_batch=model.spec.task == "classify")
 
 
 def _reason(error: Exception) -> str:

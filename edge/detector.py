@@ -52,7 +52,10 @@ class Detector:
         """
         spec = model.spec
         if spec.task != "detect":
-            raise SpecError(f"{model.path}: this is a {spec.task} model, not a detector; run it with: edge {spec.task}")
+            raise SpecError(
+                f"{model.path}: this is a {spec.task} model, not a detector; run it with: edge {spec.task}, or find "
+                "its classes in larger pictures with: edge detect --method sliding-window"
+            )
         family = DECODERS.get(spec.decoder.name)
         if family is None:
             raise SpecError(
@@ -60,9 +63,9 @@ class Detector:
             )
         self.spec: ModelSpec = spec
         self.backend: Backend = model.backend
-        self.conf = _fraction("--conf", conf, spec.conf)
+        self.conf = fraction("--conf", conf, spec.conf)
         own = spec.iou if spec.iou is not None else family.iou
-        self.iou: float | None = _fraction("--iou", iou, own) if own is not None else None
+        self.iou: float | None = fraction("--iou", iou, own) if own is not None else None
         if max_det < 1:
             raise InputError(f"--max-det {max_det}: expected 1 or more")
         self._max_det = max_det
@@ -145,7 +148,12 @@ class Detector:
         return Detections(boxes[visible], score[keep], class_id[keep])
 
 
-def _fraction(flag: str, given: float | None, default: float) -> float:
+def fraction(flag: str, given: float | None, default: float) -> float:
+    """Return the value that was given for a flag, else the default.
+
+    Raises:
+        InputError: It does not lie in 0..1.
+    """
     value = default if given is None else given
     if not 0 <= value <= 1:
         raise InputError(f"{flag} {value}: expected a number from 0 to 1")

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 
 from edge.detections import Detections
 from edge.frame import Image
@@ -89,7 +91,7 @@ class Painter:
         """Draw boxes and labels on `image`, uint8 (H, W, 3) BGR, in place; the best scores on top."""
         height, width = image.shape[:2]
         style = _style(width, height)
-        boxes = detections.xyxy.round().astype(int).clip((0, 0, 0, 0), (width - 1, height - 1) * 2).tolist()
+        boxes = _whole_pixels(detections.xyxy, width, height)
         order = range(len(detections) - 1, -1, -1)
         colors = [class_color(int(c)) for c in detections.class_id]
         for i in order:
@@ -103,9 +105,15 @@ class Painter:
             self._label(image, text, boxes[i], colors[i], style)
 
     def draw_classes(self, image: Image, classification: Classification) -> None:
-        """Draw the best classes as lines in the upper left corner of `image`, uint8 (H, W, 3) BGR, in place."""
+        """Draw the best classes as lines in the upper left corner of `image`, uint8 (H, W, 3) BGR, in place.
+
+        The box of a localiser has the colour of the best class.
+        """
         height, width = image.shape[:2]
         style = _style(width, height)
+        if classification.box_xyxy is not None and classification.class_id:
+            (box,) = _whole_pixels(np.array([classification.box_xyxy], np.float32), width, height)
+            cv2.rectangle(image, box[:2], box[2:], class_color(classification.class_id[0]), style.line)
         y = 0
         for class_id, score in zip(classification.class_id, classification.score, strict=True):
             drawn = self._label_at(image, f"{score:.2f} {self.name(class_id)}", 0, y, _BACKGROUND, style)
@@ -155,6 +163,12 @@ class Painter:
             self._measured.clear()
         measured = self._measured[key] = _Text(shown, w, h, base)
         return measured
+
+
+def _whole_pixels(xyxy: npt.NDArray[np.float32], width: int, height: int) -> list[list[int]]:
+    """Return boxes, float32 (n, 4), as pixels of a picture of this size."""
+    boxes: list[list[int]] = xyxy.round().astype(int).clip((0, 0, 0, 0), (width - 1, height - 1) * 2).tolist()
+    return boxes
 
 
 def _style(width: int, height: int) -> _Style:

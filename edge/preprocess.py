@@ -66,14 +66,47 @@ class Preprocessor:
             Where the picture lies in the input, to map boxes back.
         """
         transform = self._resize(image)
-        if self._spec.color == "RGB":
-            pixels = cv2.cvtColor(self._canvas, cv2.COLOR_BGR2RGB, dst=self._ordered)
-        elif self._spec.color == "GRAY":
-            pixels = cv2.cvtColor(self._canvas, cv2.COLOR_BGR2GRAY, dst=self._ordered)
-        else:
-            pixels = self._canvas
-        self._look_up(pixels, out)
+        self.fill(self.reorder(self._canvas, self._ordered)[None], out)
         return transform
+
+    def reorder(self, image: Image, out: Image | None = None) -> Image:
+        """Bring pixels into the model's colours.
+
+        Args:
+            image: uint8 (H, W, 3), BGR.
+            out: Where the result may go.
+
+        Returns:
+            uint8 (H, W, 3), or (H, W) for a gray input; `image` itself when it is in order.
+        """
+        if self._spec.color == "BGR":
+            return image
+        code = cv2.COLOR_BGR2RGB if self._spec.color == "RGB" else cv2.COLOR_BGR2GRAY
+        return np.asarray(cv2.cvtColor(image, code, dst=out), np.uint8)
+
+    def fill(self, pixels: Image, out: npt.NDArray[Any]) -> None:
+        """Turn pictures of the input's size into tensor values.
+
+        Args:
+            pixels: uint8 (n, H, W, 3) or (n, H, W) as `reorder` orders them, contiguous.
+            out: The tensor, or as many rows of a batch as there are pictures.
+        """
+        lut = self._lut
+        if self._spec.layout == "NCHW":
+            for picture, target in zip(pixels, out, strict=True):
+                planes = cv2.split(picture) if picture.ndim == 3 else (picture,)
+                for channel, plane in enumerate(planes):
+                    _apply(lut[:, min(channel, lut.shape[1] - 1)], plane, target[channel])
+        elif lut.shape[1] == 1:
+            # One table for all channels: rows of plain values are faster than pixels of three.
+            rows = len(pixels) * self.size_wh[1]
+            _apply(lut[:, 0], pixels.reshape(rows, -1), out.reshape(rows, -1))
+        elif lut.dtype in _CV_LUT_DTYPES:
+            size = (-1, self.size_wh[0], lut.shape[1])
+            cv2.LUT(pixels.reshape(size), lut[None], dst=out.reshape(size))
+        else:
+            for channel in range(lut.shape[1]):
+                out[..., channel] = lut[:, channel][pixels[..., channel]]
 
     def _resize(self, image: Image) -> Transform:
         source_wh = (image.shape[1], image.shape[0])
@@ -98,21 +131,6 @@ class Preprocessor:
             return Transform((width / source_wh[0], height / source_wh[1]), (0, 0), source_wh), (0, 0, width, height)
         self._canvas[:] = self._spec.pad_value  # bars move when the source's shape changes
         return letterbox(source_wh, self.size_wh, self._spec.resize == "letterbox-center")
-
-    def _look_up(self, pixels: Image, out: npt.NDArray[Any]) -> None:
-        lut, target = self._lut, out[0]
-        if self._spec.layout == "NCHW":
-            planes = cv2.split(pixels) if pixels.ndim == 3 else (pixels,)
-            for channel, plane in enumerate(planes):
-                _apply(lut[:, min(channel, lut.shape[1] - 1)], plane, target[channel])
-        elif lut.shape[1] == 1:
-            # One table for all channels: rows of plain values are faster than pixels of three.
-            _apply(lut[:, 0], pixels.reshape(len(pixels), -1), target.reshape(len(pixels), -1))
-        elif lut.dtype in _CV_LUT_DTYPES:
-            cv2.LUT(pixels, lut[None], dst=target)
-        else:
-            for channel in range(lut.shape[1]):
-                target[..., channel] = lut[:, channel][pixels[..., channel]]
 
 
 def _apply(lut: npt.NDArray[Any], values: Image, out: npt.NDArray[Any]) -> None:

@@ -93,24 +93,44 @@ def tiny_detector(
 
 
 def tiny_classifier(
-    dtype: str = "float32", size_wh: tuple[int, int] = SIZE_WH, softmax: bool = True, labels: tuple[str, ...] = CLASSES
+    dtype: str = "float32",
+    size_wh: tuple[int, int] = SIZE_WH,
+    softmax: bool = True,
+    labels: tuple[str, ...] = CLASSES,
+    layout: str = "NHWC",
+    any_batch: bool = False,
+    box: tuple[float, float, float, float] | None = None,
 ) -> Tiny:
-    """Return a classifier that names the colour of the whole picture."""
-    net = Net(dtype, "NHWC", size_wh, cell=None)
-    scores = net.graph.op("RESHAPE", [net.cells, net.shape(1, 3)], (1, 3))
+    """Return a classifier that names the colour of the whole picture.
+
+    Args:
+        dtype: One of DTYPES.
+        size_wh: Of the input.
+        softmax: Whether it gives probabilities, not logits.
+        labels: Class names.
+        layout: Of the input.
+        any_batch: Whether its input can be resized to a batch.
+        box: Makes it a localiser that always says this box, x1 y1 x2 y2 as fractions of the input.
+    """
+    net = Net(dtype, layout, size_wh, cell=None, any_batch=any_batch)
+    scores = net.graph.op("RESHAPE", [net.cells, net.batched(1, 3)], (1, 3))
     if softmax:
         scores = net.graph.op("SOFTMAX", [scores], (1, 3), beta=1.0)
-    outputs = net.out("scores", scores, (1, 3), UNIT if softmax else LOGITS)
+    outputs = {"scores": net.out("scores", scores, (1, 3), UNIT if softmax else LOGITS)}
+    if box is not None:
+        where = net.conv(net.cells, np.zeros((4, 3)), box)
+        outputs["box"] = net.out("box", where, (1, 4), UNIT)
+    kind = "classifier" if box is None else "localizer"
     spec = ModelSpec(
-        name=f"tiny-classifier-{dtype}",
+        name=f"tiny-{kind}-{dtype}",
         task="classify",
-        input=InputSpec(resize="stretch"),
+        input=InputSpec(layout=layout, resize="stretch"),
         decoder=DecoderSpec(
-            name="classifier", outputs={"scores": "scores"}, params={"activation": "none" if softmax else "softmax"}
+            name=kind, outputs={role: role for role in outputs}, params={"activation": "none" if softmax else "softmax"}
         ),
         labels=labels,
     )
-    return Tiny(net.build([outputs]), spec)
+    return Tiny(net.build(list(outputs.values())), spec)
 
 
 def constant_model(

@@ -13,6 +13,7 @@ from fixtures import (
     DTYPES,
     FAMILIES,
     broken,
+    described,
     paint,
     tiny_classifier,
     tiny_detector,
@@ -99,20 +100,65 @@ def test_classifies(tmp_path: Path, dtype: str, softmax: bool) -> None:
     assert list(stage_ms) == ["preprocess", "invoke", "decode"]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("resize", "box"),
+    [
+        # Of a picture of 256 x 96 in an input of 128 x 96.
+        ("stretch", (64, 24, 192, 48)),
+        ("letterbox-center", (64, 0, 192, 48)),
+        ("letterbox-topleft", (64, 48, 192, 96)),
+        ("center-crop", (96, 24, 160, 48)),
+    ],
+)
+def test_a_localisers_box_is_in_pixels_of_the_picture(
+    tmp_path: Path, dtype: str, resize: str, box: tuple[int, ...]
+) -> None:
+    # Corners the wrong way round, as a regression may leave them.
+    tiny = tiny_classifier(dtype, box=(0.75, 0.25, 0.25, 0.5))
+    path = tmp_path / "m.tflite"
+    path.write_bytes(described(tiny, input=tiny.spec.input.model_dump() | {"resize": resize}))
+    classifier = Classifier.load(path)
+    result, stage_ms = classifier.classify(paint([("blue", c, r) for c in range(8) for r in range(3)], (256, 96)))
+    assert classifier.spec.label(result.class_id[0]) == "blue"
+    assert result.box_xyxy == pytest.approx(box, abs=1.1)
+    assert list(stage_ms) == ["preprocess", "invoke", "decode"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((-1.0, 0.5, 2.0, 9.0), (0, 48, 128, 96)),
+        ((0.0, -3e36, 0.5, 3e36), (0, 0, 64, 96)),
+        ((0.0, -3e38, 0.5, 3e38), None),
+        ((1.5, 0.0, 2.0, 1.0), None),
+        ((0.3, 0.2, 0.3, 0.8), None),
+        ((float("nan"), 0.0, 1.0, 1.0), None),
+        ((0.0, 0.0, float("inf"), 1.0), None),
+    ],
+)
+def test_a_box_is_clipped_and_one_that_is_none_is_left_out(
+    tmp_path: Path, box: tuple[float, float, float, float], expected: tuple[int, ...] | None
+) -> None:
+    path = tiny_classifier(box=box).save(tmp_path / "m.tflite")
+    result, _ = Classifier.load(path).classify(paint([]))
+    assert result.box_xyxy == (None if expected is None else pytest.approx(expected, abs=0.1))
+    assert len(result.class_id) == 3
+
+
 def test_the_wrong_command_says_which_is_right(tmp_path: Path) -> None:
     detector = tiny_detector().save(tmp_path / "d.tflite")
     classifier = tiny_classifier().save(tmp_path / "c.tflite")
     with pytest.raises(SpecError, match="edge detect"):
         Classifier.load(detector)
-    with pytest.raises(SpecError, match="edge classify"):
+    with pytest.raises(SpecError, match="edge classify, or .* edge detect --method sliding-window"):
         Detector.load(classifier)
     with pytest.raises(InputError, match="--top 0"):
         Classifier.load(classifier, top=0)
 
 
 def test_outputs_that_do_not_exist(tmp_path: Path) -> None:
-    from fixtures import described
-
     path = tmp_path / "m.tflite"
     tiny = tiny_detector()
     decoder = tiny.spec.decoder.model_dump() | {"outputs": {"box_8": "nowhere"}}

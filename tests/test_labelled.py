@@ -110,6 +110,11 @@ def test_npz(tmp_path: Path) -> None:
     assert (data.read(1) == x[1][..., None]).all() and data.read(1).shape == (4, 3, 3)
 
 
+def test_npz_with_names(tmp_path: Path) -> None:
+    names = [*"abcdefghi", "größer"]
+    assert open_labelled(save_npz(tmp_path / "a.npz", names=np.array(names)), "train").names == tuple(names)
+
+
 def test_npz_in_colour_with_columns_of_labels_and_all_splits(tmp_path: Path) -> None:
     x = RNG.integers(0, 256, (2, 4, 3, 3), np.uint8)
     y = np.array([[1], [3]])
@@ -135,6 +140,12 @@ def test_npz_in_colour_with_columns_of_labels_and_all_splits(tmp_path: Path) -> 
         ({"y_test": np.array([0, 2**62])}, "class numbers"),
         ({"y_test": np.array(["a", "b"])}, "expected an array of numbers"),
         ({"y_test": np.array([{}, 1], object)}, "expected an array of numbers"),
+        ({"names": np.array(["a", "b"])}, "names: expected a name for each of 10 classes, found a, b"),
+        ({"names": np.array([*"abcdefghia"])}, "expected a name for each"),
+        ({"names": np.array([*"abcdefghi", " "])}, "expected a name for each"),
+        ({"names": np.array([[*"abcdefghij"]])}, "expected a name for each"),
+        ({"names": np.arange(10)}, "names: expected an array of text, found int64"),
+        ({"names": np.array([*"abcdefghij"], object)}, "expected an array of text"),
         ({"y_test": None}, "expected an array y_test, found none"),
         ({"x_train": None, "x_test": None}, "expected the arrays x_train"),
     ],

@@ -19,8 +19,11 @@ LOGITS: dict[str, Quant] = {"int8": (0.1, 0), "uint8": (0.1, 128)}
 class Net:
     """The common part: input, mean colour of each cell, and a logit for each class."""
 
-    def __init__(self, dtype: str, layout: str, size_wh: tuple[int, int], cell: int | None = CELL) -> None:
+    def __init__(
+        self, dtype: str, layout: str, size_wh: tuple[int, int], cell: int | None = CELL, any_batch: bool = False
+    ) -> None:
         self.graph = graph = Builder()
+        self.any_batch = any_batch
         self.dtype = dtype
         self.size_wh = size_wh
         cell_wh = (cell, cell) if cell else size_wh
@@ -68,7 +71,11 @@ class Net:
         graph = self.graph
         if self._integer:
             return graph.op("QUANTIZE", [tensor], shape, name, self.dtype, quants[self.dtype])
-        return graph.op("RESHAPE", [tensor, self.shape(*shape)], shape, name)
+        return graph.op("RESHAPE", [tensor, self.batched(*shape)], shape, name)
+
+    def batched(self, *shape: int) -> int:
+        """Return a constant shape that follows the batch, or one that fixes it at 1."""
+        return self.shape(-1 if self.any_batch else 1, *shape[1:])
 
     def rows(self, tensor: int, channels: int) -> int:
         """Return a grid (1, h, w, c) as rows (1, h * w, c)."""

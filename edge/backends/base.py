@@ -39,6 +39,17 @@ class Backend(Protocol):
         """
         ...
 
+    def resize(self, shape: tuple[int, ...]) -> None:
+        """Give the input another size: its free dimensions, or a batch of several pictures.
+
+        `input` and `outputs` then have the shapes that follow. A graph that fixes the batch somewhere is refused, or
+        its outputs do not grow with the batch: compare their shapes.
+
+        Raises:
+            BackendError: The model cannot be prepared at that size; `resize` it to another before it runs again.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model."""
         ...

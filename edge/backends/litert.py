@@ -91,7 +91,7 @@ class LiteRTBackend:
                 f"{self._path}: expected a picture of shape (1, H, W, C) as input, found {self.input.name} with shape "
                 f"{self.input.shape}; this is no image model"
             )
-        if self.input.shape[0] not in (1, -1):
+        if not resized and self.input.shape[0] not in (1, -1):
             raise ModelFileError(
                 f"{self._path}: expected a batch of 1, found {self.input.shape[0]}; export the model again with batch 1"
             )
@@ -109,11 +109,7 @@ class LiteRTBackend:
         self._outputs = {str(d["name"]): self._interpreter.tensor(d["index"]) for d in details}
 
     def resize(self, shape: tuple[int, ...]) -> None:
-        """Give an input with free dimensions a size.
-
-        Raises:
-            BackendError: The model cannot be prepared at that size.
-        """
+        """Give the input another size; see `Backend.resize`."""
         with quiet_stderr():
             try:
                 self._interpreter.resize_tensor_input(self._input_index, shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +13,25 @@ from edge.bundled import default_model
 from edge.cli import options, running
 from edge.errors import InputError
 
+if TYPE_CHECKING:
+    from edge.sliding import SlidingWindowDetector
+
 
 class JsonFormat(StrEnum):
     """What `--json` writes."""
 
     LINES = "lines"
     COCO = "coco"
+
+
+class Method(StrEnum):
+    """How objects are found."""
+
+    MODEL = "model"
+    SLIDING_WINDOW = "sliding-window"
+
+
+_SLIDING = "With --method sliding-window (a classifier finds objects)"
 
 
 def detect(
@@ -38,6 +51,24 @@ def detect(
         list[str] | None, typer.Option(help="Only these: names or numbers, with commas.", show_default=False)
     ] = None,
     agnostic: Annotated[bool, typer.Option("--agnostic", help="Suppress overlaps across classes too.")] = False,
+    method: Annotated[
+        Method, typer.Option(help="model: a detector. sliding-window: a classifier.", rich_help_panel=_SLIDING)
+    ] = Method.MODEL,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Width in pixels of the smallest window; the model's input by default.",
+            rich_help_panel=_SLIDING,
+            show_default=False,
+        ),
+    ] = None,
+    pyramid_scale: Annotated[
+        float | None,
+        typer.Option(help="Each window is as much larger than the last; 1.25.", rich_help_panel=_SLIDING),
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(help="From window to window, as a share of it; 0.25.", rich_help_panel=_SLIDING)
+    ] = None,
     save: running.Save = None,
     json: running.Json = None,
     json_format: Annotated[JsonFormat, typer.Option("--format", help="Of --json.")] = JsonFormat.LINES,
@@ -57,6 +88,10 @@ def detect(
     """Find objects in pictures, videos, cameras and streams."""
     if json is None and json_format is not JsonFormat.LINES:
         raise InputError(f"--format {json_format.value}: give the file for it with --json")
+    sliding: dict[str, Any] = {"window": window, "pyramid_scale": pyramid_scale, "stride": stride}
+    given = {name: value for name, value in sliding.items() if value is not None}
+    if given and method is not Method.SLIDING_WINDOW:
+        raise InputError(f"--{next(iter(given)).replace('_', '-')}: is for a classifier, with --method sliding-window")
     with running.native_silence(), ExitStack() as stack:
         sources = running.open_sources(source, stack)
         outputs = running.plan_outputs(sources, save, json, json_format.value, csv, show, force)
@@ -70,6 +105,13 @@ def detect(
         )
         loaded = load_model(model or default_model(), overrides, threads, delegate)
         wanted = running.pick_classes(classes or [], loaded.spec.labels)
-        detector = Detector(loaded, conf, iou, max_det, wanted, agnostic)
+        common: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": wanted}
+        detector: Detector | SlidingWindowDetector
+        if method is Method.SLIDING_WINDOW:
+            from edge.sliding import SlidingWindowDetector
+
+            detector = SlidingWindowDetector(loaded, **common, **given)
+        else:
+            detector = Detector(loaded, **common, agnostic=agnostic)
         name = f"{detector.spec.name}: {detector.backend.description}"
         running.run(detector.detect, detector.spec.labels, name, sources, outputs, quiet)

@@ -2,22 +2,16 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-import numpy.typing as npt
-
 from edge.decoders.anchor_free import AnchorFree
 from edge.decoders.anchors import Region, YoloAnchors
-from edge.decoders.base import DecoderFamily, Outputs
-from edge.decoders.classifier import Classifier
+from edge.decoders.base import Classify, DecoderFamily
+from edge.decoders.classifier import Classifier, Localizer
 from edge.decoders.end2end import End2End
 from edge.decoders.objectness import YoloV5, YoloX
 from edge.decoders.ssd import SsdAnchors, SsdPostprocess
 from edge.decoders.yolov8 import YoloV8
 from edge.spec import ModelSpec
 from edge.tensor import TensorInfo
-
-Score = Callable[[Outputs], npt.NDArray[np.float32]]
-"""A classifier bound to one model: raw outputs -> probability of each class, float32 (C,)."""
 
 DECODERS: dict[str, DecoderFamily] = {
     "yolo_anchors": DecoderFamily(YoloAnchors, 0.45, "Darknet YOLOv3, v4 and tiny: raw heads with anchors"),
@@ -32,7 +26,8 @@ DECODERS: dict[str, DecoderFamily] = {
 }
 """Detection head families by name."""
 
-CLASSIFIERS: dict[str, Callable[[ModelSpec, tuple[int, int], Mapping[str, TensorInfo]], Score]] = {
+CLASSIFIERS: dict[str, Callable[[ModelSpec, tuple[int, int], Mapping[str, TensorInfo]], Classify]] = {
     "classifier": Classifier,
+    "localizer": Localizer,
 }
-"""Classification heads by name: (spec, size_wh of the input, output infos by tensor name) -> Score."""
+"""Classification heads by name: (spec, size_wh of the input, output infos by tensor name) -> Classify."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -108,11 +109,13 @@ class _Head:
             )
         self.info = info
         self.anchors = anchors
+        self.largest = largest(info)
         self._cells = (height, width, len(anchors))
 
-    def rows(self, raw: npt.NDArray[Any], objectness: float) -> tuple[Float32, Float32, Index]:
+    def rows(self, outputs: Outputs, objectness: float) -> tuple[Float32, Float32, Index]:
         """Return what passes the objectness: values (n, 5 + C), cell column and row (n, 2), and anchor (n,)."""
         height, width, anchors = self._cells
+        raw = outputs[self.info.name]
         if self._planar:
             cells = raw.reshape(anchors, -1, height, width).transpose(2, 3, 0, 1)
         else:
@@ -122,8 +125,44 @@ class _Head:
         return self.info.dequantize(cells[y, x, anchor]), np.stack([x, y], axis=1).astype(np.float32), anchor
 
 
+class _SplitHead:
+    """One head in four tensors, each with a scale of its own in int8: NHWC (1, H, W, A * k) with k values an anchor."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        infos: Mapping[str, TensorInfo],
+        role: str,
+        grid_wh: tuple[int, int],
+        anchors: npt.NDArray[np.float32],
+        classes: int,
+    ) -> None:
+        width, height = grid_wh
+        self._infos = []
+        for part, values in (("xy", 2), ("wh", 2), ("obj", 1), ("cls", classes)):
+            info = output(spec, infos, f"{role}_{part}")
+            expected = (1, height, width, len(anchors) * values)
+            if info.shape != expected:
+                raise shape_error(spec, info, f"{expected} for {len(anchors)} anchors of {values} values each")
+            self._infos.append(info)
+        self.anchors = anchors
+        self.largest = largest(self._infos[2])
+        self._cells = (height, width, len(anchors))
+
+    def rows(self, outputs: Outputs, objectness: float) -> tuple[Float32, Float32, Index]:
+        """Return the same as `_Head.rows`."""
+        info = self._infos[2]
+        keep = np.flatnonzero(passes(outputs[info.name].reshape(-1), info, objectness))
+        y, x, anchor = np.unravel_index(keep, self._cells)
+        # Cells and anchors are the leading axes of every part, so one index finds a box in all of them.
+        parts = [info.dequantize(outputs[info.name].reshape(math.prod(self._cells), -1)[keep]) for info in self._infos]
+        return np.concatenate(parts, axis=1), np.stack([x, y], axis=1).astype(np.float32), anchor
+
+
 class YoloAnchors:
     """Decodes `head_0`, `head_1`, ...: `x = (s * sigmoid(t) - (s - 1) / 2 + column) * stride`, `w = exp(t) * anchor`.
+
+    A head may come in four tensors instead, roles `head_0_xy`, `head_0_wh`, `head_0_obj` and `head_0_cls`.
 
     Source of the formulas: Darknet's yolo layer (Redmon, Farhadi, "YOLOv3"; Bochkovskiy et al., "YOLOv4" for s =
     scale_x_y; Wang et al., "Scaled-YOLOv4" for new_coords).
@@ -139,10 +178,14 @@ class YoloAnchors:
         check_labels(spec, given.classes)
         self._new = given.new_coords
         self._heads = []
-        for i, (anchors, stride) in enumerate(zip(given.anchors, given.strides, strict=True)):
-            info = output(spec, infos, f"head_{i}", only=len(given.strides) == 1)
-            grid = (size_wh[0] // stride, size_wh[1] // stride)
-            head = _Head(spec, info, grid, np.array(anchors, np.float32), given.classes)
+        for i, (pairs, stride) in enumerate(zip(given.anchors, given.strides, strict=True)):
+            anchors, grid = np.array(pairs, np.float32), (size_wh[0] // stride, size_wh[1] // stride)
+            head: _Head | _SplitHead
+            if f"head_{i}_obj" in spec.decoder.outputs:
+                head = _SplitHead(spec, infos, f"head_{i}", grid, anchors, given.classes)
+            else:
+                info = output(spec, infos, f"head_{i}", only=len(given.strides) == 1)
+                head = _Head(spec, info, grid, anchors, given.classes)
             scale = np.float32(given.scale_x_y[i] if given.scale_x_y else 1)
             self._heads.append((head, np.float32(stride), scale))
 
@@ -152,11 +195,16 @@ class YoloAnchors:
             return join([self._head(outputs, *head, conf, multi_label) for head in self._heads])
 
     def _head(
-        self, outputs: Outputs, head: _Head, stride: np.float32, scale: np.float32, conf: float, multi_label: bool
+        self,
+        outputs: Outputs,
+        head: _Head | _SplitHead,
+        stride: np.float32,
+        scale: np.float32,
+        conf: float,
+        multi_label: bool,
     ) -> Candidates | None:
-        raw = outputs[head.info.name]
-        least = conf / max(1.0, largest(head.info)) if self._new else logit(conf)
-        values, cell, anchor = head.rows(raw, least)
+        least = conf / max(1.0, head.largest) if self._new else logit(conf)
+        values, cell, anchor = head.rows(outputs, least)
         if not len(values):
             return None
         objectness, scores, center = values[:, 4:5], values[:, 5:], values[:, :2]
@@ -199,7 +247,7 @@ class Region:
         """Decode; see `edge.decoders.base.Decode`."""
         head = self._head
         with quiet():
-            values, cell, anchor = head.rows(outputs[head.info.name], logit(conf))
+            values, cell, anchor = head.rows(outputs, logit(conf))
             if not len(values):
                 return NOTHING
             scores = self._activate(values[:, 5:]) * sigmoid(values[:, 4:5])

@@ -42,6 +42,23 @@ class Decode(Protocol):
         """
 
 
+class Classes(NamedTuple):
+    """What a classification head says of each picture of a batch.
+
+    Attributes:
+        score: float32 (n, C), the probability of each class.
+        xyxy: float32 (n, 4), x1 y1 x2 y2 in model-input pixels, not clipped, not always finite; None for a head without
+            a box.
+    """
+
+    score: npt.NDArray[np.float32]
+    xyxy: npt.NDArray[np.float32] | None
+
+
+Classify = Callable[[Outputs], Classes]
+"""A classification head bound to one model: raw outputs, of as many pictures as went in, -> Classes."""
+
+
 class DecoderFamily(NamedTuple):
     """A row of `DECODERS`.
 

@@ -1,4 +1,4 @@
-"""MNIST-style `.npz`: arrays x_train, y_train, x_test, y_test (and x_val, y_val)."""
+"""MNIST-style `.npz`: arrays x_train, y_train, x_test, y_test (and x_val, y_val), and perhaps `names` of classes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,24 @@ def read(path: Path, split: str | None) -> LabelledPictures:
         raise InputError(
             f"{path} {key}: expected uint8 (n, H, W) or (n, H, W, 3), found {pictures.dtype} {pictures.shape}"
         )
-    return from_arrays(f"{path} {key}", f"{path.name} {key}", pictures, labels[wanted], classes)
+    found = from_arrays(f"{path} {key}", f"{path.name} {key}", pictures, labels[wanted], classes)
+    names = _names(path, classes)
+    return found if names is None else replace(found, names=names)
+
+
+def _names(path: Path, classes: int) -> tuple[str, ...] | None:
+    """Return the names of the classes, where the file has an array of them."""
+    with zipfile.ZipFile(path) as archive:
+        if "names.npy" not in archive.namelist():
+            return None
+    array = _array(path, "names", "U")
+    try:
+        names = tuple(map(str, array.reshape(-1)))
+    except ValueError as error:
+        raise InputError(f"{path} names: expected text ({error})") from error
+    if array.ndim != 1 or len(names) < classes or len(set(names)) != len(names) or not all(map(str.strip, names)):
+        raise InputError(f"{path} names: expected a name for each of {classes} classes, found {_some(set(names))}")
+    return names
 
 
 def _labels(path: Path, key: str) -> NDArray[np.int64]:
@@ -76,7 +94,7 @@ def _labels(path: Path, key: str) -> NDArray[np.int64]:
     return labels.reshape(-1).astype(np.int64)
 
 
-def _array(path: Path, key: str) -> NDArray[Any]:
+def _array(path: Path, key: str, kinds: str = "iuf") -> NDArray[Any]:
     """Read one member after its header was checked against the room that the file has for it."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
@@ -85,8 +103,9 @@ def _array(path: Path, key: str) -> NDArray[Any]:
             shape, fortran, dtype = header(member)
             size = math.prod(shape) * dtype.itemsize
             compressed = archive.getinfo(f"{key}.npy").compress_size
-            if dtype.hasobject or dtype.kind not in "iuf":
-                raise InputError(f"{path} {key}: expected an array of numbers, found {dtype}")
+            if dtype.hasobject or dtype.kind not in kinds:
+                wanted = "text" if kinds == "U" else "numbers"
+                raise InputError(f"{path} {key}: expected an array of {wanted}, found {dtype}")
             if size > min(MAX_ARRAY_BYTES, compressed * DEFLATE_RATIO):
                 raise InputError(f"{path} {key}: its header claims {size} bytes, more than the file can hold or 4 GiB")
             data = member.read(size)

@@ -160,13 +160,15 @@ class CsvSink(TextSinkBase):
         frame = result.frame
         place = (frame.source, frame.index, round(frame.timestamp_s, 3))
         rows: list[tuple[object, ...]] = [
-            (*place, class_id, _name(self._labels, class_id), round(score, 5), *(round(float(v), 5) for v in xyxy))
+            (*place, class_id, _name(self._labels, class_id), round(score, 5), *_rounded(xyxy))
             for xyxy, score, class_id, _ in result.detections
         ]
         if result.classification is not None:
             found = zip(result.classification.class_id, result.classification.score, strict=True)
+            box = result.classification.box_xyxy
+            corners = ("",) * 4 if box is None else _rounded(box)
             rows += [
-                (*place, class_id, _name(self._labels, class_id), round(score, 5), "", "", "", "")
+                (*place, class_id, _name(self._labels, class_id), round(score, 5), *corners)
                 for class_id, score in found
             ]
         if rows:
@@ -179,7 +181,7 @@ class CsvSink(TextSinkBase):
 
 
 class TextSink(TextSinkBase):
-    """One line of text per classified frame: where it is from, and its best classes."""
+    """One line of text per classified frame: where it is from, its best classes, and the box of a localiser."""
 
     def write(self, result: Result) -> None:
         """Write one line."""
@@ -189,7 +191,9 @@ class TextSink(TextSinkBase):
         place = frame.source if frame.still else f"{frame.source} {frame.index}"
         found = zip(result.classification.class_id, result.classification.score, strict=True)
         names = "; ".join(f"{_name(self._labels, class_id)} {score:.3f}" for class_id, score in found)
-        self._file.append(f"{place}: {names}\n")
+        box = result.classification.box_xyxy
+        where = "" if box is None else "; box " + " ".join(f"{v:.0f}" for v in box)
+        self._file.append(f"{place}: {names}{where}\n")
 
 
 def as_json(result: Result, labels: Sequence[str]) -> dict[str, Any]:
@@ -207,6 +211,8 @@ def as_json(result: Result, labels: Sequence[str]) -> dict[str, Any]:
     if result.classification is not None:
         found = zip(result.classification.class_id, result.classification.score, strict=True)
         row["classes"] = [{"name": _name(labels, c), "class": c, "confidence": round(score, 5)} for c, score in found]
+        if result.classification.box_xyxy is not None:
+            row["box"] = _box(result.classification.box_xyxy)
     else:
         row["detections"] = [_detection(labels, *d) for d in result.detections]
     row["stage_ms"] = {stage: round(ms, 3) for stage, ms in result.stage_ms.items()}
@@ -217,12 +223,19 @@ def _name(labels: Sequence[str], class_id: int) -> str:
     return labels[class_id] if 0 <= class_id < len(labels) else str(class_id)
 
 
+def _rounded(xyxy: Any) -> tuple[float, ...]:
+    return tuple(round(float(v), 5) for v in xyxy)
+
+
+def _box(xyxy: Any) -> dict[str, float]:
+    return dict(zip(("x1", "y1", "x2", "y2"), _rounded(xyxy), strict=True))
+
+
 def _detection(labels: Sequence[str], xyxy: Any, score: float, class_id: int, track_id: int | None) -> dict[str, Any]:
-    x1, y1, x2, y2 = (round(float(v), 5) for v in xyxy)
     row: dict[str, Any] = {
         "name": _name(labels, class_id),
         "class": class_id,
         "confidence": round(score, 5),
-        "box": {"x1": x1, "y1": y1, "x2": x2, "y2": y2},
+        "box": _box(xyxy),
     }
     return row if track_id is None else row | {"track_id": track_id}

@@ -38,5 +38,6 @@ FAMILIES: dict[str, Family] = {
     "ssd_anchors": Family("detect", ("boxes", "scores"), None, resize="stretch", needs=("anchors",)),
     "anchor_free": Family("detect", (), "0..1", needs=("strides",)),
     "classifier": Family("classify", ("scores",), None, resize="stretch"),
+    "localizer": Family("classify", ("scores", "box"), None, resize="stretch", needs=("outputs",)),
 }
 """By decoder name; the names are those of `edge.decoders`."""

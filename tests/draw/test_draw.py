@@ -127,6 +127,16 @@ def test_classes_are_listed_from_the_upper_left_corner() -> None:
     assert (tiny != 255).any()
 
 
+def test_a_localisers_box_has_the_colour_of_the_best_class() -> None:
+    image = black(320, 240)
+    Painter(LABELS).draw_classes(image, Classification((2, 0), (0.8, 0.1), (200.0, 100.0, 280.0, 220.0)))
+    assert tuple(image[160, 200]) == tuple(image[220, 240]) == class_color(2)
+    assert not image[110:210, 205:275].any()
+    outside = black(320, 240)
+    Painter(LABELS).draw_classes(outside, Classification((2,), (0.8,), (-5.0, 230.0, 900.0, 240.0)))
+    assert tuple(outside[235, 0]) == class_color(2)
+
+
 @pytest.mark.parametrize(
     ("label", "shown"),
     [

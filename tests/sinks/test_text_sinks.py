@@ -17,7 +17,7 @@ from edge.coco import CATEGORY_IDS
 from edge.errors import OutputError
 from edge.result import Classification
 from edge.sinks.coco import CocoSink, category_ids
-from edge.sinks.text import CsvSink, JsonLinesSink
+from edge.sinks.text import CsvSink, JsonLinesSink, TextSink
 
 LABELS = ("red", "green, light", "blå")
 
@@ -92,6 +92,31 @@ def test_a_classification_is_a_list_of_classes(tmp_path: Path) -> None:
         ("2", "blå", "0.75", ""),
         ("0", "red", "0.125", ""),
     ]
+
+
+def test_a_localisers_box_goes_with_its_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = Stdout()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    where = Classification((2, 0), (0.75, 0.125), (1.0, 2.25, 30.123456, 40.0))
+    found = result(boxes=0, classification=where)
+    sinks = [
+        JsonLinesSink(str(tmp_path / "a.jsonl"), LABELS),
+        CsvSink(str(tmp_path / "a.csv"), LABELS),
+        TextSink("-", LABELS),
+    ]
+    for sink in sinks:
+        sink.write(found)
+        sink.close()
+    row = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"))
+    assert row["box"] == {"x1": 1.0, "y1": 2.25, "x2": 30.12346, "y2": 40.0}
+    assert len(row["classes"]) == 2
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [[r[c] for c in ("name", "x1", "y1", "x2", "y2")] for r in rows] == [
+        ["blå", "1.0", "2.25", "30.12346", "40.0"],
+        ["red", "1.0", "2.25", "30.12346", "40.0"],
+    ]
+    assert stdout.buffer.getvalue().decode() == "clip.mp4 0: blå 0.750; red 0.125; box 1 2 30 40\n"
 
 
 def test_csv_has_a_header_and_quotes_what_needs_it(tmp_path: Path) -> None:
