@@ -237,8 +237,10 @@ def _config(given: dict[str, Any]) -> Any:
         return TrainConfig.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        flag = str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
-        raise InputError(f"--{flag} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            said = f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {said[0].lower()}{said[1:]}"
+        raise InputError(said) from error
 
 
 def _show_runs(runs: dict[str, RunFolder]) -> None:

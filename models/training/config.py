@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge.spec.model import Color, Resize
 
@@ -75,3 +75,11 @@ class TrainConfig(BaseModel):
     training_data: str | None = None
     licence: str | None = None
     attribution: str | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> TrainConfig:
+        if self.epochs + self.freeze_epochs < 1:
+            raise ValueError("there is no epoch to train, expected 1 or more")
+        if self.freeze_epochs and self.weights is None:
+            raise ValueError("--freeze-epochs keeps what --weights brings; without these there is nothing to keep")
+        return self

@@ -49,7 +49,7 @@ def write_report(
         "best_epoch": run.state.best_epoch,
         "epochs": run.state.epoch,
         "minutes": round(run.state.seconds / 60, 2),
-        **{name: {"images": len(splits[name].class_id), **scores.numbers} for name, scores in measured.items()},
+        **{name: {"images": len(splits[name]), **scores.numbers} for name, scores in measured.items()},
     }
     run.write_text("summary.json", json.dumps(summary, indent=2) + "\n")
     for name, scores in measured.items():
@@ -117,7 +117,7 @@ def _write_calibration(run: RunFolder, split: Split, spec: InputSpec) -> None:
     folder = run.path / "calibration"
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(run.config.seed)
-    for number, index in enumerate(rng.permutation(len(split.class_id))[:_CALIBRATION]):
+    for number, index in enumerate(rng.permutation(len(split))[:_CALIBRATION]):
         image = np.asarray(split.images[index])
         encoded = cv2.imencode(".png", image[..., ::-1] if spec.color == "RGB" else image)[1].tobytes()
         (folder / f"{number:03d}.png").write_bytes(encoded)

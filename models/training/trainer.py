@@ -28,7 +28,9 @@ _WARM_UP = 0.05
 _FLOOR = 0.01
 """The rate rises over the first share of a phase, and its cosine ends at the second share of its peak."""
 
+_EVALUATION_PIXELS = 1 << 22
 _EVALUATION_BATCH = 256
+"""Pixels and pictures that are evaluated at once at most: activations of large pictures take gigabytes."""
 
 
 class Reporter(Protocol):
@@ -93,7 +95,7 @@ def train(run: RunFolder, reporter: Reporter, cache: Path | None = None) -> dict
     resumed = state.epoch > 0
     while state.phase < len(plan):
         phase = plan[state.phase]
-        steps = math.ceil(len(data.train.class_id) / config.batch_size)
+        steps = math.ceil(len(data.train) / config.batch_size)
         network.freeze(phase.frozen)
         _compile(network.model, run, phase, steps)
         if resumed:
@@ -140,7 +142,7 @@ def _epoch(
     metrics |= {"loss": round(logs["loss"], 5), "accuracy": round(accuracy, 5)}
     metrics |= {f"val_{key}": round(value, 5) for key, value in scores.numbers.items()}
     metrics |= {"learning_rate": float(f"{float(network.model.optimizer.learning_rate):.3g}")}
-    metrics |= {"images_per_s": round(len(data.train.class_id) / took, 1), "minutes": round(state.seconds / 60, 2)}
+    metrics |= {"images_per_s": round(len(data.train) / took, 1), "minutes": round(state.seconds / 60, 2)}
     if scores.selection > state.phase_best:
         state.phase_best, state.phase_best_epoch = scores.selection, state.epoch
     if scores.selection > state.best:
@@ -207,8 +209,9 @@ def normalise(pixels: Any, spec: InputSpec) -> Any:
 
 def evaluate(model: keras.Model, split: Split, spec: InputSpec, classes: int) -> Scores:
     """Measure a network on a split, without augmentation."""
-    order = np.arange(len(split.class_id))
-    dataset = batches(split, order, _EVALUATION_BATCH).map(lambda images, *truth: normalise(images, spec))
+    order = np.arange(len(split))
+    batch = max(1, min(_EVALUATION_BATCH, _EVALUATION_PIXELS // int(np.prod(split.images.shape[1:3]))))
+    dataset = batches(split, order, batch).map(lambda images, *truth: normalise(images, spec))
     outputs = model.predict(dataset, verbose=0)
     scores, boxes = (outputs[SCORES], outputs[BOX]) if isinstance(outputs, dict) else (outputs, None)
     return measure(scores, boxes, split.class_id, split.boxes_xyxy)

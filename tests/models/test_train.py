@@ -175,9 +175,9 @@ def test_freezing_keeps_base_and_statistics(tmp_path: Path) -> None:
     assert not learning & {layer.name for layer in network.base[:half]}
 
 
-def test_phases_follow_the_configuration(tmp_path: Path) -> None:
-    settings = config(tmp_path, freeze_epochs=2, fine_tune_from="conv_2")
-    network = build_network(settings, input_spec(settings), 10)
+def test_phases_follow_the_configuration(finished: RunFolder) -> None:
+    settings = config(finished.config.data, freeze_epochs=2, fine_tune_from="conv_2", weights=str(finished.best))
+    network = build_network(settings, input_spec(settings), 2)
     head, fine = phases(settings, network)
     assert (head.name, head.epochs, head.frozen) == ("head", 2, None)
     assert network.base[fine.frozen].name == "conv_2"
