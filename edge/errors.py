@@ -9,9 +9,11 @@
     |   |   `-- SpecError       2   the file does not say what it is, or contradicts itself
     |   `-- OutputError         2   a result cannot be written
     |-- MissingDependencyError  2   an extra or a system library is not installed
+    |-- GateError               4   a converted model lost more accuracy than allowed
     |-- SourceLostError         3   a source that worked is gone
     `-- BackendError            4   the model failed to load or to run
-        `-- DelegateError       4   an accelerator failed to load or to run
+        |-- DelegateError       4   an accelerator failed to load or to run
+        `-- SelfTestError       4   the model does not compute what it computed when it was made
 
 The number is the process exit code. A message is one line: what, what was expected, what was found, and
 what to do. The command line prints it and exits; the library never prints.
@@ -52,6 +54,12 @@ class MissingDependencyError(EdgeError):
     """A Python extra or a system library that this operation needs is not installed."""
 
 
+class GateError(EdgeError):
+    """A converted model lost more accuracy than the user allows."""
+
+    exit_code: ClassVar[int] = 4
+
+
 class SourceLostError(EdgeError):
     """A source that had delivered frames stopped delivering them."""
 
@@ -66,3 +74,7 @@ class BackendError(EdgeError):
 
 class DelegateError(BackendError):
     """An accelerator delegate failed to load or to run."""
+
+
+class SelfTestError(BackendError):
+    """A model runs, and does not compute here what it computed when it was made."""

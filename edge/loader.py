@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.backends.base import Backend
-from edge.backends.litert import LiteRTBackend
+from edge.backends.factory import open_backend
 from edge.errors import SpecError
 from edge.preprocess import Preprocessor
 from edge.spec import ModelSpec
 from edge.spec.resolve import Overrides, resolve
+from edge.spec.seal import HASHED_AT_START_BYTES, check_sha256
 from edge.tensor import TensorInfo
 
 MAX_SIDE = 8192
@@ -41,6 +42,7 @@ def load_model(
     overrides: Overrides | None = None,
     threads: int | None = None,
     delegate: str = "cpu",
+    fallback: bool = False,
 ) -> LoadedModel:
     """Load a model file and find out what it is.
 
@@ -48,15 +50,18 @@ def load_model(
         path: A `.tflite` file.
         overrides: What the user says about it, stronger than what the file says.
         threads: CPU threads; None for all, four at most.
-        delegate: See `edge.backends.delegates.load`.
+        delegate: See `edge.backends.factory.open_backend`.
+        fallback: Whether the CPU goes on where the delegate fails.
 
     Raises:
-        ModelFileError: The file is missing or broken.
+        ModelFileError: The file is missing or broken, or not the model that its metadata was written for.
         SpecError: The file does not say what it is, or contradicts itself.
         BackendError: The runtime or the delegate failed.
     """
     path = Path(path)
-    backend = LiteRTBackend(path, threads, delegate)
+    if path.is_file() and path.stat().st_size <= HASHED_AT_START_BYTES:
+        check_sha256(path)
+    backend = open_backend(path, threads, delegate, fallback)
     spec = resolve(path, backend.input, backend.outputs, overrides or Overrides())
     if -1 in backend.input.shape:
         backend.resize(_free_shape(path, spec, backend.input))

@@ -58,6 +58,7 @@ class Stats:
         dropped: Frames of live sources that were replaced by newer ones.
         skipped: Files that could not be read.
         elapsed_s: From the first frame's arrival to the end of the last one's writing.
+        fallback: Results that the CPU computed because the accelerator had failed.
         found: Detections per class index; for a classifier, pictures per best class.
         stage_ms: Stage -> its latest times.
     """
@@ -66,6 +67,7 @@ class Stats:
     dropped: int = 0
     skipped: int = 0
     elapsed_s: float = 0.0
+    fallback: int = 0
     found: Counter[int] = field(default_factory=Counter)
     stage_ms: dict[str, deque[float]] = field(default_factory=dict)
 
@@ -82,6 +84,7 @@ class Stats:
         """Count one result."""
         self.frames += 1
         self.dropped += result.dropped
+        self.fallback += result.fallback
         for stage, ms in result.stage_ms.items():
             self.stage_ms.setdefault(stage, deque(maxlen=_SAMPLES)).append(ms)
         if result.classification is None:
@@ -159,6 +162,7 @@ class Pipeline:
         infer: Infer,
         sinks: Sequence[Sink] = (),
         on_result: Callable[[Result], None] = lambda result: None,
+        fallen_back: Callable[[], bool] = lambda: False,
     ) -> None:
         """Prepare.
 
@@ -166,11 +170,13 @@ class Pipeline:
             infer: Runs the model on one picture; called from one thread.
             sinks: Take the results; the pipeline closes them.
             on_result: Called after the sinks with each result, for a progress display.
+            fallen_back: Says whether the CPU runs the model in place of an accelerator; asked after each picture.
         """
         self.stats = Stats()
         self._infer = infer
         self._sinks = sinks
         self._on_result = on_result
+        self._fallen_back = fallen_back
         self._inbox: _Channel[_Captured] = _Channel()
         self._results: _Channel[Result] = _Channel()
         self._capturing = 0
@@ -270,9 +276,9 @@ class Pipeline:
                 found, stage_ms = self._infer(item.frame.image)
                 times = {"capture": item.capture_ms, **stage_ms}
                 if isinstance(found, Classification):
-                    result = Result(item.frame, Detections.empty(), times, item.dropped, found)
+                    result = Result(item.frame, Detections.empty(), times, item.dropped, found, self._fallen_back())
                 else:
-                    result = Result(item.frame, found, times, item.dropped)
+                    result = Result(item.frame, found, times, item.dropped, None, self._fallen_back())
                 if not self._results.put(result):
                     break
         except Exception as error:  # a thread's boundary: raised again by `run`

@@ -34,6 +34,7 @@ class Result:
         stage_ms: Milliseconds spent in each stage so far, in order ("capture", "preprocess", "invoke", ...).
         dropped: Frames of this source that were skipped since the previous result.
         classification: The best classes, when the model is a classifier.
+        fallback: Whether the CPU computed it because the accelerator that was asked for failed.
     """
 
     frame: Frame
@@ -41,3 +42,4 @@ class Result:
     stage_ms: dict[str, float]
     dropped: int = 0
     classification: Classification | None = field(default=None)
+    fallback: bool = False

@@ -16,12 +16,14 @@ class Backend(Protocol):
     Attributes:
         input: The image input, shape (1, H, W, C) or (1, C, H, W).
         outputs: Every output.
-        description: What runs it, for humans: "LiteRT 2.3.0, CPU (XNNPACK), 2 threads".
+        description: What runs it, for humans: "LiteRT 2.3.0, CPU, 2 threads".
+        failure: Why the CPU runs it and not the accelerator that was asked for; None where it runs as asked.
     """
 
     input: TensorInfo
     outputs: tuple[TensorInfo, ...]
     description: str
+    failure: str | None
 
     def infer(self, fill: Callable[[npt.NDArray[Any]], None]) -> dict[str, npt.NDArray[Any]]:
         """Run the model once.

@@ -40,7 +40,10 @@ def load(text: str) -> Delegate:
     path, _, query = text.partition("?")
     if ".so" in path:
         return _external(path, dict(parse_qsl(query)), path.rsplit("/", 1)[-1], "check the path")
-    raise InputError(f"--delegate {text}: expected {', '.join(DELEGATES)} or the path of a delegate's .so")
+    raise InputError(
+        f"--delegate {text}: expected cpu, gpu, edgetpu, or the path of a delegate's .so with options: "
+        "PATH.so?key=value&other=value"
+    )
 
 
 def _cpu(argument: str) -> Delegate:
@@ -78,3 +81,4 @@ def _external(library: str, options: dict[str, str], label: str, hint: str) -> D
 
 
 DELEGATES: dict[str, Callable[[str], Delegate]] = {"cpu": _cpu, "edgetpu": _edgetpu}
+"""Name -> loader, called with what follows the colon. The GPU needs another runtime: `edge.backends.gpu`."""

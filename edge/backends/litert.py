@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import re
@@ -32,6 +33,8 @@ def default_threads() -> int:
 class LiteRTBackend:
     """One model in one interpreter; used by one thread at a time. See `edge.backends.base.Backend`."""
 
+    failure: str | None = None
+
     def __init__(self, path: Path, threads: int | None = None, delegate: str = "cpu") -> None:
         """Load a model.
 
@@ -48,7 +51,7 @@ class LiteRTBackend:
         """
         if threads is not None and threads < 1:
             raise InputError(f"--threads {threads}: expected 1 or more")
-        _check_file(path)
+        check_file(path)
         self._path = path
         self._threads = threads or default_threads()
         chosen = delegates.load(delegate)
@@ -56,8 +59,8 @@ class LiteRTBackend:
             self._interpreter = self._build(chosen)
             self._allocate()
         self._describe_tensors()
-        where = "CPU" if chosen.handle is None else chosen.label
-        self.description = f"{runtime().label}, {where}, {self._threads} thread{'s' * (self._threads > 1)}"
+        self._on = "" if chosen.handle is None else f" on {chosen.label}"
+        self.description = f"{runtime().label}, {chosen.label}, {self._threads} thread{'s' * (self._threads > 1)}"
 
     def _build(self, chosen: delegates.Delegate) -> Any:
         handles = [chosen.handle] if chosen.handle is not None else None
@@ -66,11 +69,11 @@ class LiteRTBackend:
                 model_path=str(self._path), num_threads=self._threads, experimental_delegates=handles
             )
         except ValueError as error:
-            raise ModelFileError(f"{self._path}: not a TFLite model ({_one_line(error)})") from error
+            raise ModelFileError(f"{self._path}: not a TFLite model ({one_line(error)})") from error
         except RuntimeError as error:
             if handles:
-                raise DelegateError(f"delegate {chosen.label} refused {self._path}: {_one_line(error)}") from error
-            raise BackendError(f"{self._path}: the runtime cannot load it ({_one_line(error)})") from error
+                raise DelegateError(f"delegate {chosen.label} refused {self._path}: {one_line(error)}") from error
+            raise BackendError(f"{self._path}: the runtime cannot load it ({one_line(error)})") from error
 
     def _allocate(self) -> None:
         try:
@@ -78,34 +81,13 @@ class LiteRTBackend:
         except RuntimeError as error:
             raise BackendError(_explain(self._path, str(error))) from error
         except ValueError as error:
-            raise ModelFileError(f"{self._path}: broken model ({_one_line(error)})") from error
+            raise ModelFileError(f"{self._path}: broken model ({one_line(error)})") from error
 
     def _describe_tensors(self, resized: bool = False) -> None:
-        inputs = self._interpreter.get_input_details()
-        if len(inputs) != 1:
-            found = ", ".join(f"{d['name']} {list(map(int, d['shape']))}" for d in inputs) or "none"
-            raise ModelFileError(f"{self._path}: expected one input, a picture; found {len(inputs)} ({found})")
-        self.input = _info(inputs[0], resized)
-        if len(self.input.shape) != 4:
-            raise ModelFileError(
-                f"{self._path}: expected a picture of shape (1, H, W, C) as input, found {self.input.name} with shape "
-                f"{self.input.shape}; this is no image model"
-            )
-        if not resized and self.input.shape[0] not in (1, -1):
-            raise ModelFileError(
-                f"{self._path}: expected a batch of 1, found {self.input.shape[0]}; export the model again with batch 1"
-            )
-        free_batch = self.input.shape[0] == -1
-        self._input = self._interpreter.tensor(inputs[0]["index"])
-        self._input_index = int(inputs[0]["index"])
+        self.input, self.outputs = describe(self._path, self._interpreter, resized)
+        self._input_index = int(self._interpreter.get_input_details()[0]["index"])
+        self._input = self._interpreter.tensor(self._input_index)
         details = self._interpreter.get_output_details()
-        self.outputs = tuple(_info(d, resized) for d in details)
-        if free_batch:  # as Keras leaves it
-            self.input = _one_picture(self.input)
-            self.outputs = tuple(map(_one_picture, self.outputs))
-        names = [info.name for info in self.outputs]
-        if len(set(names)) != len(names):
-            raise ModelFileError(f"{self._path}: two outputs have one name ({', '.join(names)}); name them apart")
         self._outputs = {str(d["name"]): self._interpreter.tensor(d["index"]) for d in details}
 
     def resize(self, shape: tuple[int, ...]) -> None:
@@ -114,7 +96,7 @@ class LiteRTBackend:
             try:
                 self._interpreter.resize_tensor_input(self._input_index, shape)
             except (RuntimeError, ValueError) as error:
-                raise BackendError(f"{self._path}: cannot take an input of {shape} ({_one_line(error)})") from error
+                raise BackendError(f"{self._path}: cannot take an input of {shape} ({one_line(error)})") from error
             self._allocate()
         self._describe_tensors(resized=True)
 
@@ -124,12 +106,46 @@ class LiteRTBackend:
         try:
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            raise BackendError(f"{self._path}: inference failed ({_one_line(error)})") from error
+            raise BackendError(f"{self._path}: inference failed{self._on} ({one_line(error)})") from error
         return {name: view() for name, view in self._outputs.items()}
 
     def close(self) -> None:
         """Free the interpreter and the model's memory."""
         del self._input, self._outputs, self._interpreter
+
+
+def describe(path: Path, interpreter: Any, resized: bool = False) -> tuple[TensorInfo, tuple[TensorInfo, ...]]:
+    """Return the input and the outputs of a model.
+
+    Args:
+        path: Its file, for messages.
+        interpreter: It; tensors need no memory yet.
+        resized: Whether the input was given another size than the file's.
+
+    Raises:
+        ModelFileError: The input is no picture, or two outputs have one name.
+    """
+    inputs = interpreter.get_input_details()
+    if len(inputs) != 1:
+        found = ", ".join(f"{d['name']} {list(map(int, d['shape']))}" for d in inputs) or "none"
+        raise ModelFileError(f"{path}: expected one input, a picture; found {len(inputs)} ({found})")
+    image = _info(inputs[0], resized)
+    if len(image.shape) != 4:
+        raise ModelFileError(
+            f"{path}: expected a picture of shape (1, H, W, C) as input, found {image.name} with shape "
+            f"{image.shape}; this is no image model"
+        )
+    if not resized and image.shape[0] not in (1, -1):
+        raise ModelFileError(
+            f"{path}: expected a batch of 1, found {image.shape[0]}; export the model again with batch 1"
+        )
+    outputs = tuple(_info(detail, resized) for detail in interpreter.get_output_details())
+    if image.shape[0] == -1:  # as Keras leaves it
+        image, outputs = _one_picture(image), tuple(map(_one_picture, outputs))
+    names = [info.name for info in outputs]
+    if len(set(names)) != len(names):
+        raise ModelFileError(f"{path}: two outputs have one name ({', '.join(names)}); name them apart")
+    return image, outputs
 
 
 def _info(detail: dict[str, Any], resized: bool) -> TensorInfo:
@@ -152,7 +168,12 @@ def _one_picture(info: TensorInfo) -> TensorInfo:
     return TensorInfo(info.name, shape, info.dtype, info.scale, info.zero_point)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Check what a runtime would stumble over.
+
+    Raises:
+        ModelFileError: There is no such file, or it is empty, a folder, or cut short.
+    """
     if not path.exists():
         raise ModelFileError(f"{path}: no such model file")
     if not path.is_file():
@@ -178,29 +199,44 @@ def _explain(path: Path, said: str) -> str:
         )
     if custom:
         return f"{path}: needs the custom operator {custom[1]}, which this runtime does not have"
-    return f"{path}: the runtime cannot prepare the model ({_one_line(said)})"
+    return f"{path}: the runtime cannot prepare the model ({one_line(said)})"
 
 
-def _one_line(error: object) -> str:
+def one_line(error: object) -> str:
+    """Return a message of a runtime without its line breaks."""
     return " ".join(str(error).split())
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Send what C++ writes to the process's stderr to the debug log: the runtime chats there while it loads."""
+def quiet_stderr(and_stdout: bool = False) -> Iterator[list[str]]:
+    """Send what C++ writes to the process's stderr to the debug log: the runtime chats there while it loads.
+
+    Args:
+        and_stdout: Whether stdout is watched as well, where results go.
+
+    Yields:
+        The lines, once the context ends.
+    """
+    lines: list[str] = []
     sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # a service may run with stderr closed
-        yield
-        return
+    if and_stdout:
+        sys.stdout.flush()
+    saved = {}
+    for number in (1, 2) if and_stdout else (2,):
+        with contextlib.suppress(OSError):  # a service may run with them closed
+            saved[number] = os.dup(number)
     with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+        for number in saved:
+            os.dup2(said.fileno(), number)
         try:
-            yield
+            yield lines
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            if and_stdout:
+                ctypes.CDLL(None).fflush(None)  # C's own buffer, which would be written later
+            for number, copy in saved.items():
+                os.dup2(copy, number)
+                os.close(copy)
             said.seek(0)
-            for line in said.read().decode(errors="replace").splitlines():
+            lines += said.read().decode(errors="replace").splitlines()
+            for line in lines:
                 log.debug("runtime: %s", line)

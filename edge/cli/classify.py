@@ -22,6 +22,8 @@ def classify(
     quiet: running.Quiet = False,
     threads: options.Threads = None,
     delegate: options.Delegate = "cpu",
+    fallback: options.Fallback = True,
+    verify: options.Verify = False,
     decoder: options.Decoder = None,
     labels: options.Labels = None,
     input_range: options.InputRange = None,
@@ -34,14 +36,19 @@ def classify(
         sources = running.open_sources(source, stack)
         outputs = running.plan_outputs(sources, save, json, "lines", csv, show, force)
         # Only now: what cannot be read or written is said before a model is loaded.
+        from edge import selftest
         from edge.classifier import Classifier
+        from edge.loader import load_model
         from edge.spec.resolve import Overrides
 
         overrides = Overrides(
             decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
         )
-        classifier = Classifier.load(model, overrides, top, threads, delegate)
+        loaded = load_model(model, overrides, threads, delegate, fallback)
+        if verify:
+            selftest.verify(loaded, delegate).require(model)
+        classifier = Classifier(loaded, top)
         if "-" not in (json, csv):
             outputs.append(running.Output("text", "-", "standard output"))
         name = f"{classifier.spec.name}: {classifier.backend.description}"
-        running.run(classifier.classify, classifier.spec.labels, name, sources, outputs, quiet)
+        running.run(classifier.classify, classifier.backend, classifier.spec.labels, name, sources, outputs, quiet)

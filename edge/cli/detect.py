@@ -78,6 +78,8 @@ def detect(
     quiet: running.Quiet = False,
     threads: options.Threads = None,
     delegate: options.Delegate = "cpu",
+    fallback: options.Fallback = True,
+    verify: options.Verify = False,
     decoder: options.Decoder = None,
     labels: options.Labels = None,
     input_range: options.InputRange = None,
@@ -96,6 +98,7 @@ def detect(
         sources = running.open_sources(source, stack)
         outputs = running.plan_outputs(sources, save, json, json_format.value, csv, show, force)
         # Only now: what cannot be read or written is said before a model is loaded.
+        from edge import selftest
         from edge.detector import Detector
         from edge.loader import load_model
         from edge.spec.resolve import Overrides
@@ -103,7 +106,9 @@ def detect(
         overrides = Overrides(
             decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
         )
-        loaded = load_model(model or default_model(), overrides, threads, delegate)
+        loaded = load_model(model or default_model(), overrides, threads, delegate, fallback)
+        if verify:
+            selftest.verify(loaded, delegate).require(loaded.path)
         wanted = running.pick_classes(classes or [], loaded.spec.labels)
         common: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": wanted}
         detector: Detector | SlidingWindowDetector
@@ -114,4 +119,4 @@ def detect(
         else:
             detector = Detector(loaded, **common, agnostic=agnostic)
         name = f"{detector.spec.name}: {detector.backend.description}"
-        running.run(detector.detect, detector.spec.labels, name, sources, outputs, quiet)
+        running.run(detector.detect, detector.backend, detector.spec.labels, name, sources, outputs, quiet)

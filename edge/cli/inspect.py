@@ -10,7 +10,7 @@ import typer
 
 from edge.cli import options
 from edge.cv import require_opencv
-from edge.errors import InputError, SpecError
+from edge.errors import InputError, ModelFileError, SpecError
 
 if TYPE_CHECKING:
     from edge.spec import ModelSpec
@@ -20,7 +20,10 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="The .tflite file.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     attach: Annotated[
-        Path | None, typer.Option(help="JSON that describes the model: check it, and write it into the file.")
+        Path | None,
+        typer.Option(
+            help="Write a description into the file: JSON, or the .tflite that an Edge TPU file was compiled from."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="With --attach: replace what the file says now.")] = False,
     decoder: options.Decoder = None,
@@ -41,8 +44,19 @@ def inspect(
         decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
     )
     if attach is not None:
-        spec = _attach(model, attach, force)
+        if attach.suffix == ".tflite":
+            from edge.spec.twin import attach_twin
+
+            spec, lost = attach_twin(model, attach, force), False
+        else:
+            spec, lost = _attach(model, attach, force)
         typer.echo(f"{model}: now describes itself as {spec.name} ({spec.task}, decoder {spec.decoder.name})", err=True)
+        if lost:
+            typer.echo(
+                f"{model}: its self-test was made with another preprocessing or decoder and is gone; convert the model "
+                "again for a new one",
+                err=True,
+            )
         return
     facts, problem = _facts(model, overrides)
     if as_json:
@@ -55,13 +69,16 @@ def _facts(path: Path, overrides: Any) -> tuple[dict[str, Any], SpecError | None
     """Return everything that is known of a file, and why it cannot run where it cannot."""
     import hashlib
 
-    from edge.backends.litert import LiteRTBackend
+    from edge.backends.factory import open_backend
     from edge.backends.partitions import partitions
-    from edge.spec.archive import read_tail
+    from edge.spec.archive import model_sha256, read_tail
     from edge.spec.resolve import resolve
+    from edge.spec.seal import stated_sha256
+    from edge.spec.twin import cpu_twin
 
-    backend = LiteRTBackend(path, threads=1)
-    nodes = partitions(path)
+    backend = open_backend(path, threads=1, fallback=True)  # an Edge TPU file is what its CPU twin is
+    nodes = partitions(path if backend.failure is None else cpu_twin(path) or path)
+    members = read_tail(path)
     facts: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -72,7 +89,9 @@ def _facts(path: Path, overrides: Any) -> tuple[dict[str, Any], SpecError | None
         "partitions": nodes.partitions,
         "inputs": [_tensor(backend.input)],
         "outputs": [_tensor(info) for info in backend.outputs],
-        "members": sorted(read_tail(path)),
+        "members": sorted(members),
+        "model_sha256": {"found": model_sha256(path), "stated": stated_sha256(members)},
+        "selftest": _selftest(path),
         "spec": None,
     }
     try:
@@ -82,6 +101,17 @@ def _facts(path: Path, overrides: Any) -> tuple[dict[str, Any], SpecError | None
         return facts, error
     facts["spec"] = spec.model_dump(mode="json", exclude_none=True)
     return facts, None
+
+
+def _selftest(path: Path) -> str:
+    """Say what the self-test of a file holds, or why there is none."""
+    from edge.spec.vectors import read_selftest
+
+    try:
+        test = read_selftest(path)
+    except ModelFileError as error:
+        return str(error).removeprefix(f"{path}: ").removeprefix(f"{path}, ")
+    return f"{len(test.pictures)} pictures, {len(test.heads)} outputs, {sum(map(len, test.boxes))} boxes"
 
 
 def _tensor(info: Any) -> dict[str, Any]:
@@ -118,6 +148,10 @@ def _show(facts: dict[str, Any], problem: SpecError | None) -> None:
             shape = " x ".join(map(str, tensor["shape"])) or "shape known after the first inference"
             row(kind[:-1], f"{tensor['name']}: {tensor['dtype']} {shape}{quantized}")
     row("tail", ", ".join(facts["members"]))
+    stated, found = (facts["model_sha256"][key] for key in ("stated", "found"))
+    if stated is not None:
+        row("model part", "sha256 ok" if stated == found else f"DAMAGED: sha256 {found}, expected {stated[:64]!r}")
+    row("self-test", facts["selftest"])
     spec = facts["spec"]
     if spec is not None:
         row("name", spec["name"])
@@ -140,9 +174,24 @@ def _show(facts: dict[str, Any], problem: SpecError | None) -> None:
                 "accuracy",
                 f"{accuracy['dataset']}: " + ", ".join(f"{k} {v:.3f}" for k, v in accuracy["metrics"].items()),
             )
+        row("conversion", _conversion(spec.get("conversion") or {}))
+        row("CPU twin", spec.get("cpu_twin"))
     console.print(table)
     if problem is not None:
         console.print(f"\n[yellow]It does not run as it is:[/] {problem}", highlight=False)
+
+
+def _conversion(record: dict[str, Any]) -> str:
+    said = [f"for {record['target']}"] if "target" in record else []
+    said += record.get("steps", [])
+    if record.get("calibration_images"):
+        said.append(f"calibrated on {record['calibration_images']} pictures")
+    if gate := record.get("gate"):
+        said.append(
+            f"{gate['metric']} {gate['value']:.3f}, {gate['drop']:.2f} points below float on {gate['images']} pictures "
+            f"of {gate['dataset']} (at most {gate['max_drop']:g})"
+        )
+    return ", ".join(said)
 
 
 def _numbers(values: list[float]) -> str:
@@ -154,16 +203,25 @@ def _short(value: object) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-def _attach(path: Path, source: Path, force: bool) -> ModelSpec:
-    """Write a spec into a file, after the model was really built with it."""
+def _attach(path: Path, source: Path, force: bool) -> tuple[ModelSpec, bool]:
+    """Write a spec into a file, after the model was really built with it.
+
+    What only the file can know stays: how it was converted, its CPU twin, and its self-test as long as preprocessing
+    and decoder are those that it was made with.
+
+    Returns:
+        The spec that is in the file now, and whether a self-test was lost.
+    """
     import os
 
     require_opencv()
     from edge.classifier import Classifier
     from edge.detector import Detector
     from edge.loader import load_model
-    from edge.spec.archive import model_part, read_tail, with_tail
+    from edge.spec.archive import read_tail
     from edge.spec.resolve import METADATA_NAME, parse_spec
+    from edge.spec.seal import check_sha256, sealed
+    from edge.spec.vectors import FOLDER
 
     try:
         text = source.read_bytes()
@@ -180,9 +238,23 @@ def _attach(path: Path, source: Path, force: bool) -> ModelSpec:
     members = read_tail(path)
     if METADATA_NAME in members and not force:
         raise InputError(f"{path}: describes itself already; pass --force to replace that")
-    content = with_tail(
-        model_part(path.read_bytes()), {**members, METADATA_NAME: spec.model_dump_json(indent=1).encode()}
+    check_sha256(path)
+    try:
+        old = parse_spec(members.pop(METADATA_NAME, b""), path)
+    except SpecError:
+        old = None  # what it says is being replaced
+    held = old is not None and old.selftest is not None
+    kept = old if held and old is not None and _computes(old) == _computes(spec) else None
+    spec = spec.model_copy(
+        update={
+            "selftest": kept.selftest if kept else None,
+            "conversion": old.conversion if old else None,
+            "cpu_twin": old.cpu_twin if old else None,
+        }
     )
+    if kept is None:
+        members = {name: content for name, content in members.items() if not name.startswith(FOLDER)}
+    content = sealed(path.read_bytes(), spec, members)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
@@ -193,4 +265,9 @@ def _attach(path: Path, source: Path, force: bool) -> ModelSpec:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return spec
+    return spec, held and kept is None
+
+
+def _computes(spec: ModelSpec) -> object:
+    """Return what decides about a model's answers; name and size of the input are the tensor's."""
+    return spec.task, spec.input.model_copy(update={"name": None, "size_wh": None}), spec.decoder, spec.iou

@@ -12,7 +12,13 @@ from edge.errors import InputError
 
 Model = Annotated[Path, typer.Option("--model", "-m", help="The .tflite file.", show_default=False)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all up to 4 by default.", show_default=False)]
-Delegate = Annotated[str, typer.Option(help="cpu, edgetpu[:usb|:pci|:N], or the path of a delegate's .so.")]
+Delegate = Annotated[
+    str, typer.Option(help="cpu, gpu[:float32], edgetpu[:usb|:pci|:N], or a delegate's PATH.so?key=value.")
+]
+Fallback = Annotated[
+    bool, typer.Option("--fallback/--no-fallback", help="Where the delegate fails, go on on the CPU, or stop.")
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Replay the model's self-test first; stop where it fails.")]
 
 _PANEL = "What the model is (for a file that does not say it itself)"
 

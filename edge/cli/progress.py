@@ -73,7 +73,8 @@ class Display:
         elif not self._quiet and now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
             of = f" of {self._total}" if self._total else ""
-            print(f"edge: {self._frames}{of} frames, {fps:.1f} fps", file=sys.stderr, flush=True)
+            where = ", on the CPU instead" if result.fallback else ""
+            print(f"edge: {self._frames}{of} frames, {fps:.1f} fps{where}", file=sys.stderr, flush=True)
 
     def close(
         self, stats: Stats, labels: Sequence[str], model: str, outputs: Sequence[Path], nothing_asked: bool
@@ -99,6 +100,7 @@ class Display:
         line = f"[bold]{stats.frames}[/] {frames} in {stats.elapsed_s:.1f} s, [bold]{stats.fps:.1f}[/] fps"
         line += f", {stats.dropped} dropped" if stats.dropped else ""
         line += f", [yellow]{stats.skipped} unreadable left out[/]" if stats.skipped else ""
+        line += f", [yellow]{stats.fallback} of them on the CPU: the accelerator failed[/]" if stats.fallback else ""
         console.print(line)
         times = Table("stage", box=None, header_style="bold", pad_edge=False)
         for column in ("p50 ms", "p95 ms"):

@@ -18,6 +18,7 @@ from edge.cli.progress import Display
 from edge.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from edge.backends.base import Backend
     from edge.pipeline import Infer
     from edge.sinks import Sink
     from edge.sources import Source
@@ -132,6 +133,7 @@ def _check_target(output: Output, path: Path, sources: Sequence[Source], force: 
 
 def run(
     infer: Infer,
+    backend: Backend,
     labels: Sequence[str],
     model: str,
     sources: Sequence[Source],
@@ -142,6 +144,7 @@ def run(
 
     Args:
         infer: Runs the model.
+        backend: What it runs on; closed in the end.
         labels: Class names by class index.
         model: What runs, for the closing table.
         sources: Opened sources.
@@ -159,9 +162,10 @@ def run(
     known = [source.frame_count for source in sources]
     total = sum(count for count in known if count is not None) if None not in known else None
     with Display(total, quiet) as display:
-        pipeline = Pipeline(infer, sinks, display.update)
+        pipeline = Pipeline(infer, sinks, display.update, lambda: backend.failure is not None)
         context = SinkContext(labels, Overlay(labels), pipeline.stop, lambda: pipeline.stopped)
         with _signals(pipeline.stop) as interrupted, ExitStack() as cleanup:
+            cleanup.callback(backend.close)
             for output in outputs:
                 sinks.append(SINKS[output.kind](output.target, context))
                 cleanup.callback(sinks[-1].close)

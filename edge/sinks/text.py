@@ -208,6 +208,8 @@ def as_json(result: Result, labels: Sequence[str]) -> dict[str, Any]:
     }
     if frame.live:
         row |= {"time": round(frame.wall_s, 3), "dropped": result.dropped}
+    if result.fallback:
+        row["fallback"] = True
     if result.classification is not None:
         found = zip(result.classification.class_id, result.classification.score, strict=True)
         row["classes"] = [{"name": _name(labels, c), "class": c, "confidence": round(score, 5)} for c, score in found]

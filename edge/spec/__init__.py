@@ -2,10 +2,24 @@
 
 from edge.spec.model import (
     Accuracy,
+    ConversionRecord,
     DecoderSpec,
+    GateRecord,
     InputSpec,
     ModelSpec,
     Provenance,
+    SelfTestSpec,
+    TensorTest,
 )
 
-__all__ = ["Accuracy", "DecoderSpec", "InputSpec", "ModelSpec", "Provenance"]
+__all__ = [
+    "Accuracy",
+    "ConversionRecord",
+    "DecoderSpec",
+    "GateRecord",
+    "InputSpec",
+    "ModelSpec",
+    "Provenance",
+    "SelfTestSpec",
+    "TensorTest",
+]

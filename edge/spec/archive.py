@@ -5,6 +5,7 @@ The archive is read in memory and nothing is ever extracted to disk. Everything 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import struct
@@ -23,6 +24,7 @@ MAX_RATIO = 200
 """Decompressed size over compressed size; label lists and JSON stay far below it, bombs are near 1000."""
 
 _MAX_DIRECTORY_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 20
 _RATIO_FREE_BYTES = 1 << 16
 """A member below this size may have any ratio: a short run of blanks compresses very well and harms nobody."""
 
@@ -64,14 +66,26 @@ def model_part(data: bytes) -> bytes:
     Raises:
         ModelFileError: The archive is broken or not allowed, or nothing precedes it.
     """
-    with io.BytesIO(data) as file:
-        archive = _open(file, "model")
-        if archive is None:
-            return data
-        start = min((info.header_offset for info in archive.infolist()), default=archive.start_dir)
-    if start <= 0:
-        raise ModelFileError("model: expected a .tflite model, found a ZIP archive and nothing before it")
-    return data[:start]
+    return data[: _model_bytes(io.BytesIO(data), "model")]
+
+
+def model_sha256(path: Path) -> str:
+    """Return the SHA-256, hexadecimal, of a file without the archive behind it.
+
+    Raises:
+        ModelFileError: The file cannot be read, or its archive is broken or not allowed, or nothing precedes it.
+    """
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            left = _model_bytes(file, str(path))
+            file.seek(0)
+            while chunk := file.read(min(left, _CHUNK_BYTES)):
+                digest.update(chunk)
+                left -= len(chunk)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()
 
 
 def with_tail(model: bytes, members: Mapping[str, bytes]) -> bytes:
@@ -97,6 +111,17 @@ def with_tail(model: bytes, members: Mapping[str, bytes]) -> bytes:
     if members and read_tail(data) != dict(members):
         raise ModelFileError("model: the archive could not be written behind it and read back")
     return data
+
+
+def _model_bytes(file: BinaryIO, where: str) -> int:
+    """Return where the archive begins: the size of the model before it."""
+    archive = _open(file, where)
+    if archive is None:
+        return file.seek(0, io.SEEK_END)
+    start = min((info.header_offset for info in archive.infolist()), default=archive.start_dir)
+    if start <= 0:
+        raise ModelFileError(f"{where}: expected a .tflite model, found a ZIP archive and nothing before it")
+    return start
 
 
 def _open(file: BinaryIO, where: str) -> zipfile.ZipFile | None:

@@ -15,6 +15,8 @@ Color = Literal["RGB", "BGR", "GRAY"]
 Resize = Literal["letterbox-center", "letterbox-topleft", "stretch", "center-crop"]
 Quantization = Literal["float32", "float16", "dynamic", "weight-only", "int8", "int16x8"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
+Count = Annotated[int, Field(ge=0, le=300)]
 
 
 class Record(BaseModel):
@@ -106,6 +108,102 @@ class Accuracy(Record):
     metrics: dict[str, float]
 
 
+class GateRecord(Record):
+    """What a converted model lost against the float model, on the same pictures.
+
+    Attributes:
+        metric: "mAP50-95" of a detector, "top1" of a classifier, "located" of a localiser; "agreement" with the float
+            model where the pictures have no labels.
+        dataset: What it was measured on.
+        images: Pictures of it.
+        reference: Of the float model, 0..1; 1 for an agreement.
+        value: Of this model, 0..1.
+        drop: Points lost, of 100; negative where this model is better.
+        max_drop: Points that were allowed.
+    """
+
+    metric: str
+    dataset: str
+    images: int
+    reference: float
+    value: float
+    drop: float
+    max_drop: float
+
+
+class ConversionRecord(Record):
+    """How the file was made.
+
+    Attributes:
+        target: What for; None where a mode was named.
+        steps: Repairs that were applied, in order: "equalisation", "bias-correction".
+        calibration_images: Pictures that it was calibrated on; 0 for a mode without calibration.
+        gate: What it lost; None where it was not measured.
+    """
+
+    target: Literal["cpu", "gpu", "edgetpu"] | None = None
+    steps: tuple[str, ...] = ()
+    calibration_images: int = 0
+    gate: GateRecord | None = None
+
+
+class TensorTest(Record):
+    """What the self-test knows of the input, or of one output.
+
+    Attributes:
+        name: Tensor name.
+        size: Values of the whole tensor.
+        samples: How many of them are stored for each picture.
+        low: Real value that the stored number 0 stands for.
+        high: Real value that the stored number 65535 stands for.
+        max_error: Largest difference that is allowed, in real values.
+        mean_error: Mean difference that is allowed, in real values.
+    """
+
+    name: str
+    size: Annotated[int, Field(gt=0)]
+    samples: Annotated[int, Field(gt=0, le=1 << 16)]
+    low: Finite
+    high: Finite
+    max_error: Annotated[Finite, Field(ge=0)]
+    mean_error: Annotated[Finite, Field(ge=0)]
+
+
+class SelfTestSpec(Record):
+    """What lies in the members `selftest/` of a file, and how far a device may be from it; see `edge.spec.vectors`.
+
+    Attributes:
+        version: Of the members' layout.
+        pictures: How many there are.
+        conf: Score threshold of the boxes that are stored.
+        boxes: Boxes (or top classes, 0 or 1) of this model on each picture.
+        float_boxes: Of the float model.
+        min_agreement: Share of this model's boxes that must be found again.
+        input: The input, as preprocessing fills it.
+        heads: The outputs.
+        half_max_error: Allowed at least in 16-bit floating point, as a share of each output's range.
+        half_mean_error: Likewise for the mean.
+    """
+
+    version: Literal[1] = 1
+    pictures: Annotated[int, Field(gt=0, le=8)]
+    conf: Fraction
+    boxes: tuple[Count, ...]
+    float_boxes: tuple[Count, ...]
+    min_agreement: Fraction
+    input: TensorTest
+    heads: Annotated[tuple[TensorTest, ...], Field(min_length=1, max_length=64)]
+    half_max_error: Fraction
+    half_mean_error: Fraction
+
+    @model_validator(mode="after")
+    def _counts(self) -> SelfTestSpec:
+        for name, counts in (("boxes", self.boxes), ("float_boxes", self.float_boxes)):
+            if len(counts) != self.pictures:
+                raise ValueError(f"{name} has {len(counts)} counts for {self.pictures} pictures")
+        return self
+
+
 class ModelSpec(Record):
     """What a model file says about itself; `metadata.json` in the file's ZIP tail.
 
@@ -121,6 +219,10 @@ class ModelSpec(Record):
         quantization: How the weights and activations are stored; None where unknown.
         provenance: Source, licence, training data.
         accuracy: Measured accuracies.
+        conversion: How the file was made; None where something else than `edge convert` made it.
+        model_sha256: SHA-256, hexadecimal, of the flatbuffer: the file without the archive behind it.
+        selftest: What the file can be checked with on a device; None where it holds no self-test.
+        cpu_twin: Name of the file for the CPU that an Edge TPU file was compiled from.
     """
 
     schema_version: Literal[1] = 1
@@ -134,6 +236,10 @@ class ModelSpec(Record):
     quantization: Quantization | None = None
     provenance: Provenance = Provenance()
     accuracy: tuple[Accuracy, ...] = ()
+    conversion: ConversionRecord | None = None
+    model_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    selftest: SelfTestSpec | None = None
+    cpu_twin: str | None = None
 
     def label(self, class_id: int) -> str:
         """Return the name of a class, or its number where the model has no name for it."""

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from c_delegate import build_delegate
+from fixtures import paint, tiny_detector
 
 from edge.backends import delegates
-from edge.errors import DelegateError, InputError
-
-# The C interface of an external delegate. TfLiteDelegate is only handed through here, so a zeroed block that is
-# large enough stands for it; `refuse=1` is what a library without its device does.
-SOURCE = """
-#include <stdlib.h>
-#include <string.h>
-void* tflite_plugin_create_delegate(char** keys, char** values, size_t n, void (*report)(const char*)) {
-  for (size_t i = 0; i < n; i++)
-    if (!strcmp(keys[i], "refuse")) { if (report && *values[i] == '2') report("the device is busy"); return NULL; }
-  return calloc(1, 512);
-}
-void tflite_plugin_destroy_delegate(void* delegate) { free(delegate); }
-"""
+from edge.backends.factory import open_backend
+from edge.backends.litert import LiteRTBackend
+from edge.detector import Detector
+from edge.errors import BackendError, DelegateError, InputError
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler to build the test delegate with")
-    folder = tmp_path_factory.mktemp("delegate")
-    (folder / "d.c").write_text(SOURCE)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(folder / "libd.so"), str(folder / "d.c")], check=True)
-    return folder / "libd.so"
+    return build_delegate(tmp_path_factory.mktemp("delegate"))
 
 
 def test_cpu_is_no_delegate() -> None:
@@ -64,6 +49,27 @@ def test_options_reach_the_library(library: Path) -> None:
     loaded = delegates.load(str(library))
     assert loaded.label == "libd.so" and loaded.handle is not None
     with pytest.raises(DelegateError, match="no device found, or no permission"):
-        delegates.load(f"{library}?refuse=1")
+        delegates.load(f"{library}?fail=create")
     with pytest.raises(DelegateError, match="the device is busy"):
-        delegates.load(f"{library}?refuse=2&other=x")
+        delegates.load(f"{library}?fail=create&say=the+device+is+busy")
+
+
+def test_a_delegate_computes_its_part(library: Path, tmp_path: Path) -> None:
+    path = tiny_detector().save(tmp_path / "m.tflite")
+    backend = LiteRTBackend(path, delegate=str(library))
+    assert "libd.so" in backend.description and backend.failure is None
+    picture = paint([("red", 0, 0), ("green", 3, 2)])
+    found, _ = Detector.load(path, conf=0.5, delegate=str(library)).detect(picture)
+    expected, _ = Detector.load(path, conf=0.5).detect(picture)
+    assert len(found) == 2 and np.array_equal(found.xyxy, expected.xyxy)
+
+
+def test_failures_name_the_delegate(library: Path, tmp_path: Path) -> None:
+    path = tiny_detector().save(tmp_path / "m.tflite")
+    with pytest.raises(DelegateError, match=r"libd\.so refused .*does not fit the device") as caught:
+        open_backend(path, delegate=f"{library}?fail=prepare")
+    assert "\n" not in str(caught.value)
+    backend = open_backend(path, delegate=f"{library}?fail=invoke&after=1")
+    backend.infer(lambda tensor: None)
+    with pytest.raises(BackendError, match=r"inference failed on libd\.so .*the device is gone"):
+        backend.infer(lambda tensor: None)

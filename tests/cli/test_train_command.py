@@ -40,7 +40,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "shapes"
     done = edge("train", "classifier", "--data", shapes, "--model", "mnist-convnet-b", "--run", run, "--size", "28x28",
-                "--epochs", 10, "--batch", 16, "--lr", "3e-3", "--val-fraction", 0.25, "--licence", "CC0-1.0")  # fmt: skip
+                "--epochs", 10, "--batch", 16, "--lr", "3e-3", "--val-fraction", 0.25, "--licence", "CC0")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert "epoch  10" in done.stderr and "accuracy 1.0000 on 20 images" in done.stdout
     return run
@@ -56,7 +56,7 @@ def test_train_convert_evaluate_classify_need_no_flags(trained: Path, shapes: Pa
     named = edge("classify", "--model", model, "--source", shapes / "dark" / "0.png", "--quiet")
     assert named.exit_code == 0 and "dark 1.0" in named.stdout or "dark 0.9" in named.stdout
     facts = json.loads(edge("inspect", model, "--json").stdout)
-    assert facts["spec"]["provenance"]["licence"] == "CC0-1.0"
+    assert facts["spec"]["provenance"]["licence"] == "CC0"
     assert facts["spec"]["accuracy"][0]["metrics"]["top1"] == 1.0
 
 
