@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +18,10 @@ from edge.errors import InputError
 
 if TYPE_CHECKING:
     from convert.api import Conversion
+    from edge.spec import ConversionRecord, GateRecord
 
 _KERAS = "Keras models"
+_GATE = "What it must keep"
 
 
 def convert(
@@ -31,14 +33,45 @@ def convert(
         typer.Argument(metavar="[WEIGHTS]", help="Darknet .weights; the file beside the .cfg by default."),
     ] = None,
     to: Annotated[
-        str, typer.Option(help="float32, float16, dynamic, weight-only, int8 or int16x8.", show_default=True)
-    ] = "float32",
-    out: Annotated[Path | None, typer.Option(help="File to write; <name>_<mode>.tflite here by default.")] = None,
+        str | None,
+        typer.Option(
+            help="float32, float16, dynamic, weight-only, int8 or int16x8; float32 by default.", show_default=False
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Instead of --to: the best for cpu, gpu or edgetpu, as measured here.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; <name>_<mode>.tflite here by default.", show_default=False)
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file, one class name a line.", show_default=False)] = None,
     calibrate: Annotated[
-        Path | None, typer.Option(help="Folder of typical pictures, for int8 and int16x8.", show_default=False)
+        Path | None,
+        typer.Option(help="Folder of typical pictures, for int8 and int16x8; those of --data by default."),
     ] = None,
     io: Annotated[str | None, typer.Option(help="int8 only: int8, uint8 or float32 input and outputs.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Pictures to measure the accuracy on, labelled or not.", rich_help_panel=_GATE),
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="COCO instances JSON of the pictures in --data.", rich_help_panel=_GATE)
+    ] = None,
+    max_drop: Annotated[
+        float,
+        typer.Option(help="Points of accuracy that may be lost before the file is refused.", rich_help_panel=_GATE),
+    ] = 1.0,
+    rescue: Annotated[
+        str,
+        typer.Option(
+            help="Repairs of an int8 model: auto until --max-drop is met, none, or steps with commas.",
+            rich_help_panel=_GATE,
+        ),
+    ] = "none",
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file that compares all modes.", rich_help_panel=_GATE)
+    ] = None,
     size: Annotated[str | None, typer.Option(help="Input WxH in pixels, instead of the model's own.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON on stdout.")] = False,
@@ -70,12 +103,19 @@ def convert(
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     from edge.backends.litert import quiet_stderr
 
+    if to is not None and target is not None:
+        raise InputError("--to names a mode and --target lets one be chosen; give only one of them")
+    if data is None and (annotations is not None or report is not None):
+        raise InputError(f"--{'annotations' if annotations else 'report'} needs --data, pictures to measure on")
     size_wh = options.size_wh(size)
     pairs, steps = _anchors(anchors), _strides(strides)
-    with working(f"converting {source} to {to}"), quiet_stderr():
+    to = to or "float32"
+    with working(f"converting {source}" + (" and measuring" if data else "")), quiet_stderr():
         from convert.api import convert_model
+        from convert.demand import Demand
         from convert.describe import Description
         from convert.load import load
+        from convert.target import TARGETS
 
         given = Description(
             spec=spec,
@@ -91,13 +131,18 @@ def convert(
             licence=licence,
             attribution=attribution,
         )
-        target = out or Path(f"{source.stem}_{to}.tflite")
-        _keep_inputs(target, (source, weights, source.with_suffix(".weights"), labels, spec))
-        done = convert_model(lambda: load(source, weights, given), target, to, calibrate, io, force)
+        ending = TARGETS[target].ending if target in TARGETS else to
+        path = out or Path(f"{source.stem}_{ending}.tflite")
+        _keep_inputs(path, (source, weights, source.with_suffix(".weights"), labels, spec))
+        demand = Demand(data, annotations, max_drop, report) if data else None
+        wanted = () if rescue == "none" else tuple(rescue.split(","))
+        done = convert_model(
+            lambda: load(source, weights, given), path, to, calibrate, io, force, target, demand, wanted
+        )
     if as_json:
         typer.echo(json.dumps(_facts(done), indent=2))
     else:
-        _show(source, done)
+        _show(source, done, report)
 
 
 def _keep_inputs(target: Path, inputs: Iterable[Path | None]) -> None:
@@ -135,13 +180,25 @@ def _facts(done: Conversion) -> dict[str, Any]:
         "operators": done.partitions.operators,
         "delegated": done.partitions.delegated,
         "partitions": done.partitions.partitions,
-        "calibration_images": done.calibration_images,
+        "calibration_images": _record(done).calibration_images,
+        "chosen": None if done.choice is None else {"reason": done.choice.reason, "ms": done.choice.ms},
+        "mapped": None if done.forecast is None else {"target": done.forecast.mapped, "cpu": done.forecast.on_cpu},
+        "commands": list(_commands(done)),
+        "compiled": None if done.compiled is None else str(done.compiled.path),
+        "tried": [{"step": each.step, "did": each.did, "value": each.value} for each in done.tried],
+        "notes": list(done.notes),
         "spec": done.spec.model_dump(mode="json", exclude_none=True),
     }
 
 
-def _show(source: Path, done: Conversion) -> None:
+def _record(done: Conversion) -> ConversionRecord:
+    assert done.spec.conversion is not None  # every file that edge convert writes has it
+    return done.spec.conversion
+
+
+def _show(source: Path, done: Conversion, report: Path | None) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(show_header=False, box=None, pad_edge=False)
@@ -151,12 +208,70 @@ def _show(source: Path, done: Conversion) -> None:
     table.add_row("input", str(source))
     table.add_row("output", f"{done.path} ({done.size_bytes:,} bytes)")
     table.add_row("model", f"{spec.name}: {spec.task}, decoder {spec.decoder.name}, {_labels(len(spec.labels))}")
-    table.add_row("mode", f"{spec.quantization}" + _calibrated(done.calibration_images))
+    record = _record(done)
+    table.add_row("mode", f"{spec.quantization}" + _calibrated(record.calibration_images))
+    if done.choice is not None:
+        table.add_row("target", escape(f"{record.target}: {done.choice.reason}"))
+    for trial in done.tried:
+        value = "not applied" if trial.value is None else f"{trial.value:.4f}"
+        table.add_row("rescue", escape(f"{trial.step}: {trial.did}: {value}"))
+    if record.steps:
+        table.add_row("repaired", ", ".join(record.steps))
+    if record.gate is not None:
+        table.add_row("accuracy", escape(_gate(record.gate)))
     table.add_row("takes", f"{_tensor(image)}, {spec.input.color}, {spec.input.resize}")
     for info in done.outputs:
         table.add_row("gives", f"{info.name}: {_tensor(info)}")
     table.add_row("graph", str(done.partitions))
-    Console(stderr=True, highlight=False).print(table)
+    for name, line in _target_lines(done):
+        table.add_row(name, escape(line))
+    if report is not None:
+        table.add_row("report", escape(str(report)))
+    for note in done.notes:
+        table.add_row("note", escape(note))
+    console = Console(stderr=True, highlight=False)
+    console.print(table)
+    if commands := _commands(done):
+        console.print("edgetpu_compiler is not installed here; on an x86-64 Debian or Ubuntu machine run:")
+        for command in commands:
+            console.print(f"  {command}", markup=False, soft_wrap=True)  # whole, to be copied
+
+
+def _target_lines(done: Conversion) -> Iterator[tuple[str, str]]:
+    """Give what the target will make of the file, as (name, line)."""
+    if done.forecast is None:
+        return
+    yield "forecast", str(done.forecast)
+    on_cpu: dict[str, list[str]] = {}
+    for row in done.forecast.rows:
+        if row.verdict == "cpu":
+            on_cpu.setdefault(row.reason, []).append(row.op)
+    for reason, operators in on_cpu.items():
+        names = ", ".join(dict.fromkeys(operators))
+        yield "", f"{len(operators)} on the CPU ({names}): {reason}"
+    for line in (*done.forecast.doubts, *done.forecast.advice):
+        yield "", line
+    if done.compiled is not None:
+        log = done.compiled.log
+        mapped = f"{log.mapped} operators on the Edge TPU, {log.on_cpu} on the CPU, {log.subgraphs} parts"
+        yield "compiled", f"{done.compiled.path}: {mapped}; {done.path} must stay beside it"
+
+
+def _commands(done: Conversion) -> tuple[str, ...]:
+    """Return what is left to do by hand: compiling for the Edge TPU where the compiler is."""
+    if _record(done).target != "edgetpu" or done.compiled is not None:
+        return ()
+    from convert.edgetpu import by_hand
+
+    return by_hand(done.path)
+
+
+def _gate(gate: GateRecord) -> str:
+    lost = f"{gate.drop:.2f} points lost" if gate.drop > 0 else "nothing lost"
+    return (
+        f"{gate.metric} {gate.value:.4f}, in float {gate.reference:.4f}: {lost}, {gate.max_drop:g} allowed "
+        f"({gate.dataset}, {gate.images} pictures)"
+    )
 
 
 def _labels(count: int) -> str:

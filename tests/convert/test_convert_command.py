@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import keras
@@ -17,6 +18,10 @@ from networks import NETWORKS
 from test_darknet_graph import image_for
 from typer.testing import CliRunner
 
+import convert.repair
+from convert.calibration import CalibrationImages
+from convert.quantize import quantize
+from convert.rescue import Rescued, Trial
 from edge.classifier import Classifier
 from edge.cli.app import app
 from edge.detector import Detector
@@ -92,6 +97,127 @@ def test_int8_through_the_runtime(io, darknet, tmp_path, pictures):
     assert all(abs(scores[0][index] - scores[1][index]) < 0.05 for index in scores[0])
 
 
+@pytest.fixture
+def colors(tmp_path, monkeypatch):
+    """A Keras model that names the strongest colour, and a folder of pictures that it is right about."""
+    monkeypatch.chdir(tmp_path)
+    image = keras.Input((16, 16, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(image)
+    layer = keras.layers.Dense(3, activation="softmax", use_bias=False)
+    model = keras.Model(image, layer(mean))
+    layer.set_weights([8 * np.eye(3, dtype=np.float32)])
+    model.save("colors.keras")
+    names = ("red", "green", "blue")
+    Path("names").write_text("\n".join(names))
+    for i, name in enumerate(names):
+        folder = tmp_path / "tree" / name
+        folder.mkdir(parents=True)
+        for level in range(60, 256, 60):
+            picture = np.full((16, 16, 3), 30, np.uint8)
+            picture[..., 2 - i] = level
+            cv2.imwrite(str(folder / f"{level}.png"), picture)
+    return "colors.keras", "--input-range", "0..1", "--labels", "names", "--data", "tree"
+
+
+def test_accuracy_goes_into_the_file(colors, tmp_path):
+    code, out, said = edge(*colors, "--to", "float16", "--out", "half.tflite", "--json")
+    assert (code, said) == (0, "")
+    facts = json.loads(out)
+    spec = metadata(tmp_path / "half.tflite")
+    gate = spec["conversion"]["gate"]
+    assert facts["spec"]["conversion"]["gate"] == gate
+    assert (gate["metric"], gate["reference"], gate["value"], gate["drop"]) == ("top1", 1.0, 1.0, 0.0)
+    assert (gate["dataset"], gate["images"], gate["max_drop"]) == ("tree", 12, 1.0)
+    assert [row["dataset"] for row in spec["accuracy"]] == ["tree, 12 images, float32", "tree, 12 images, float16"]
+
+
+def test_what_lost_too_much_is_kept_aside(colors, tmp_path):
+    # Calibrated on black pictures, everything brighter saturates.
+    (tmp_path / "black").mkdir()
+    cv2.imwrite(str(tmp_path / "black" / "0.png"), np.zeros((16, 16, 3), np.uint8))
+    (tmp_path / "out.tflite").write_bytes(b"precious")
+    given = (*colors, "--target", "edgetpu", "--calibrate", "black", "--out", "out.tflite", "--force")
+    code, out, message = edge(*given, "--report", "report.html")
+    assert (code, out) == (4, "")
+    assert message.count("\n") == 1
+    for telling in ("out.tflite refused: top1 is 0.", "1.0000 (tree, 12 pictures)", "out.tflite.rejected"):
+        assert telling in message
+    assert (tmp_path / "out.tflite").read_bytes() == b"precious"
+    spec = metadata(tmp_path / "out.tflite.rejected")
+    assert spec["conversion"]["gate"]["drop"] > 1
+    assert (spec["conversion"]["target"], spec["conversion"]["calibration_images"]) == ("edgetpu", 1)
+    assert "refused" in (tmp_path / "report.html").read_text()
+    assert edge(*given, "--max-drop", "100")[0] == 0
+    assert metadata(tmp_path / "out.tflite")["quantization"] == "int8"
+
+
+def test_named_repairs_are_applied_and_the_file_checks_itself(darknet, tmp_path, pictures):
+    cfg, _ = darknet("two_heads")
+    code, _, said = edge(cfg, "--to", "int8", "--calibrate", pictures, "--rescue", "head-scales", "--out", "out.tflite")
+    assert code == 0
+    assert "head_0_xy: int8" in said
+    spec = metadata(tmp_path / "out.tflite")
+    assert spec["conversion"] == {"steps": ["head-scales"], "calibration_images": 12}
+    assert set(spec["decoder"]["outputs"]) == {
+        f"head_{i}_{part}" for i in (0, 1) for part in ("xy", "wh", "obj", "cls")
+    }
+    assert [head["name"] for head in spec["selftest"]["heads"]] == list(spec["decoder"]["outputs"])
+    done = CliRunner().invoke(app, ["verify", "out.tflite"])
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_auto_rescue_takes_what_passes_and_refuses_what_is_not_enough(better, colors, tmp_path, monkeypatch):
+    (tmp_path / "black").mkdir()
+    cv2.imwrite(str(tmp_path / "black" / "0.png"), np.zeros((16, 16, 3), np.uint8))
+
+    def rescue_auto(model, samples, judge, io, mixed):
+        # One step that helps, or one that does not: calibrated on real pictures, or on the same black ones.
+        real = CalibrationImages(tmp_path / "tree", model.spec.input, model.input_shape)
+        content = quantize(model, "int8", real if better else samples, io)
+        verdict = judge(content, model.spec)
+        assert verdict.passed == better
+        assert not mixed
+        trials = (Trial("head-scales", "no head to split"), Trial("mse-ranges", "did it", verdict.value))
+        return Rescued(content, model.spec, ("mse-ranges",), trials, verdict)
+
+    monkeypatch.setattr(convert.repair, "rescue_auto", rescue_auto)
+    given = ("--target", "edgetpu", "--calibrate", "black", "--out", "out.tflite", "--rescue", "auto")
+    code, out, said = edge(*colors, *given, "--report", "report.html", "--json")
+    assert "ranges by" not in said
+    assert "mse-ranges" in (tmp_path / "report.html").read_text()
+    if not better:
+        assert code == 4
+        assert "the repairs were not enough" in said
+        return
+    assert code == 0
+    assert metadata(tmp_path / "out.tflite")["conversion"]["steps"] == ["mse-ranges"]
+    assert [row["value"] for row in json.loads(out)["tried"]] == [None, 1.0]
+
+
+def test_cpu_target_prints_both_times(darknet, tmp_path):
+    cfg, _ = darknet("classifier")
+    code, _, said = edge(cfg, "--target", "cpu")
+    assert code == 0
+    said = " ".join(said.split())
+    spec = metadata(tmp_path / "classifier_cpu.tflite")
+    assert spec["quantization"] in ("weight-only", "float32")
+    assert spec["conversion"] == {"target": "cpu", "steps": [], "calibration_images": 0}
+    for telling in ("target cpu: weight-only", "ms, float32", "rounds in turn", f"mode {spec['quantization']}"):
+        assert telling in said
+
+
+def test_unlabelled_pictures_compare_with_float_and_calibrate(darknet, pictures):
+    cfg, _ = darknet("classifier")
+    code, _, said = edge(cfg, "--target", "edgetpu", "--data", pictures / "more", "--max-drop", "100")
+    assert code == 0
+    said = " ".join(said.split())
+    for telling in ("agreement", "a weaker measure than accuracy", "calibrated on the pictures that it is measured on"):
+        assert telling in said
+    for telling in ("operators map to the Edge TPU", "edgetpu_compiler --show_operations classifier_int8.tflite"):
+        assert telling in said
+
+
 def test_another_size_name_and_fit(darknet, tmp_path):
     cfg, _ = darknet("dropout")
     given = ("--size", "64x32", "--name", "small", "--resize", "stretch", "--out", "out.tflite")
@@ -127,6 +253,23 @@ def test_existing_file_is_kept_without_force(darknet, tmp_path):
         (["dropout.cfg", "--to", "int8"], "give a folder of typical ones with --calibrate"),
         (["dropout.cfg", "--to", "int8", "--calibrate", "none"], "--calibrate none: expected a folder"),
         (["dropout.cfg", "--io", "int8"], "float32 has float32 input and outputs"),
+        (["dropout.cfg", "--to", "int8", "--target", "cpu"], "give only one of them"),
+        (["dropout.cfg", "--target", "toaster"], "unknown target 'toaster'; expected one of cpu, gpu, edgetpu"),
+        (["dropout.cfg", "--target", "edgetpu"], "needs pictures to calibrate on"),
+        (["dropout.cfg", "--target", "edgetpu", "--io", "float32", "--calibrate", "x"], "takes int8 or uint8 input"),
+        (["dropout.cfg", "--rescue", "auto", "--data", "."], "--rescue repairs int8 models, not float32"),
+        (["dropout.cfg", "--rescue", "auto", "--target", "cpu", "--data", "."], "--rescue repairs int8 models"),
+        (["dropout.cfg", "--to", "int8", "--calibrate", ".", "--rescue", "auto"], "--rescue auto measures"),
+        (["dropout.cfg", "--to", "int8", "--calibrate", ".", "--rescue", "magic"], "unknown step 'magic'"),
+        (
+            ["dropout.cfg", "--target", "edgetpu", "--calibrate", ".", "--rescue", "mixed-precision"],
+            "--rescue mixed-precision leaves layers in float",
+        ),
+        (["dropout.cfg", "--annotations", "x.json"], "--annotations needs --data"),
+        (["dropout.cfg", "--report", "x.html"], "--report needs --data"),
+        (["dropout.cfg", "--data", "none"], "--data none: expected a folder of pictures, found no folder"),
+        (["dropout.cfg", "--data", ".", "--max-drop", "-1"], "--max-drop -1: expected points from 0 to 100"),
+        (["dropout.cfg", "--data", ".", "--report", "dropout.weights"], "expected a name that ends in .html"),
         (["dropout.cfg", "--size", "64"], "--size '64': expected width x height"),
         (["dropout.cfg", "--size", "0x64"], "--size '0x64': expected width x height"),
         (["dropout.cfg", "--size", "65x64"], "needs multiples of 32"),

@@ -11,6 +11,7 @@ from reference import (
     Case,
     anchor_free,
     darknet,
+    darknet_parts,
     end2end,
     objectness,
     ssd_anchors,
@@ -35,6 +36,14 @@ def _darknet_case(new: bool, planar: bool, scale: list[float]) -> Case:
     params = {"anchors": _ANCHORS, "strides": [32, 16], "classes": 3, "scale_x_y": scale, "new_coords": new}
     rows = darknet(_ANCHORS, [32, 16], 3, scale, new, planar)
     return Case("yolo_anchors", shapes, params, 3, rows, 0.0 if new else 2.0)
+
+
+def _darknet_parts_case() -> Case:
+    cells = {"head_0": (1, 2, 3), "head_1": (1, 4, 6)}
+    values = {"xy": 2, "wh": 2, "obj": 1, "cls": 3}
+    shapes = {f"{head}_{part}": (*grid, 2 * n) for head, grid in cells.items() for part, n in values.items()}
+    params = {"anchors": _ANCHORS, "strides": [32, 16], "classes": 3, "scale_x_y": [1.1, 1.0]}
+    return Case("yolo_anchors", shapes, params, 3, darknet_parts(_ANCHORS, [32, 16], 3, [1.1, 1.0]), 2.0)
 
 
 def _region_case(soft: bool) -> Case:
@@ -88,6 +97,7 @@ CASES: dict[str, Case] = {
     "yolo_anchors-scaled": _darknet_case(False, False, [1.2, 1.05]),
     "yolo_anchors-planar": _darknet_case(False, True, [1.0, 1.1]),
     "yolo_anchors-new": _darknet_case(True, False, [2.0, 2.0]),
+    "yolo_anchors-parts": _darknet_parts_case(),
     "region": _region_case(True),
     "region-sigmoid": _region_case(False),
     "ssd_anchors": _ssd_case("yxhw", "exp", "sigmoid", False),

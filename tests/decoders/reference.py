@@ -124,6 +124,23 @@ def darknet(
     return rows
 
 
+def darknet_parts(
+    anchors: list[list[list[float]]], strides: list[int], classes: int, scale: list[float]
+) -> Callable[[dict[str, Any], bool], Iterator[Row]]:
+    """A head in four tensors is the same as one whose anchors' values stand together."""
+    whole = darknet(anchors, strides, classes, scale, False, False)
+
+    def rows(real: dict[str, Any], multi_label: bool) -> Iterator[Row]:
+        heads = {}
+        for number, pairs in enumerate(anchors):
+            parts = [real[f"head_{number}_{part}"] for part in ("xy", "wh", "obj", "cls")]
+            cells = [part.reshape(*part.shape[:3], len(pairs), -1) for part in parts]
+            heads[f"head_{number}"] = np.concatenate(cells, axis=-1).reshape(*parts[0].shape[:3], -1)
+        yield from whole(heads, multi_label)
+
+    return rows
+
+
 def anchor_free(strides: list[int], planar: bool) -> Callable[[dict[str, Any], bool], Iterator[Row]]:
     def rows(real: dict[str, Any], multi_label: bool) -> Iterator[Row]:
         for s in strides:
