@@ -183,16 +183,11 @@ def _why(log: Log, model: bytes) -> str:
 def by_hand(path: Path) -> tuple[str, ...]:
     """Return the commands that compile a file on another machine (x86-64, Debian or Ubuntu) and finish it here.
 
-    The first ones install the compiler from Coral's repository (Coral, "Edge TPU Compiler"); the last but one compiles;
-    the last one, run where the twin is, gives the result its description back.
+    The first compiles; the second, run where the twin is, gives the result its description back. Coral's page "Edge TPU
+    Compiler" says how that program is installed.
     """
     name, result = shlex.quote(path.name), shlex.quote(compiled_path(path).name)
-    key = "/etc/apt/keyrings/coral.gpg"
     return (
-        f"curl -fsS https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo gpg --dearmor -o {key}",
-        f'echo "deb [signed-by={key}] https://packages.cloud.google.com/apt coral-edgetpu-stable main" '
-        "| sudo tee /etc/apt/sources.list.d/coral-edgetpu.list",
-        "sudo apt-get update && sudo apt-get install edgetpu-compiler",
         f"{PROGRAM} --show_operations {name}",
         f"edge inspect {result} --attach {name}",
     )

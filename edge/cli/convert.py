@@ -232,7 +232,7 @@ def _show(source: Path, done: Conversion, report: Path | None) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(table)
     if commands := _commands(done):
-        console.print("edgetpu_compiler is not installed here; on an x86-64 Debian or Ubuntu machine run:")
+        console.print("edgetpu_compiler is not installed here; on an x86-64 machine that has it run:")
         for command in commands:
             console.print(f"  {command}", markup=False, soft_wrap=True)  # whole, to be copied
 
