@@ -19,7 +19,7 @@ _NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "categories": {"id": int, "name": str},
     "annotations": {"image_id": (int, str), "category_id": int, "bbox": list},
 }
-_FILE = re.compile(r"instances_(?P<split>[a-z]+)(?:\d{4})?\.json")
+INSTANCES_FILE = re.compile(r"instances_(?P<split>[a-z]+)(?:\d{4})?\.json")
 
 
 def fits(path: Path) -> bool:
@@ -30,7 +30,7 @@ def fits(path: Path) -> bool:
 def splits(path: Path) -> dict[str, Path]:
     """Return split -> its file of annotations."""
     files = sorted((path / "annotations").glob("instances_*.json"), reverse=True)
-    named = ((_FILE.fullmatch(file.name), file) for file in files)
+    named = ((INSTANCES_FILE.fullmatch(file.name), file) for file in files)
     found = {name: file for match, file in named if match and (name := split_name(match["split"])) is not None}
     if not found:
         raise InputError(f"{path}: expected annotations/instances_train.json and so on, found {files[0].name}")
@@ -41,11 +41,15 @@ def read(path: Path, split: str | None) -> LabelledPictures:
     """List the pictures with one box; see `edge.labelled.open_labelled`."""
     files = splits(path)
     file = files[split or next(iter(files))]
-    match = _FILE.fullmatch(file.name)
-    folder = file.stem.removeprefix("instances_")
+    return one_box_pictures(file, [path / folder for folder in picture_folders(file.name)])
+
+
+def picture_folders(annotations: str) -> list[str]:
+    """Return the folders of a data set that the names in a file `instances_train2017.json` may start from."""
+    match = INSTANCES_FILE.fullmatch(annotations)
+    folder = PurePosixPath(annotations).stem.removeprefix("instances_")
     plain = match["split"] if match else folder
-    roots = [path, path / "images", path / folder, path / "images" / folder, path / plain, path / "images" / plain]
-    return one_box_pictures(file, roots)
+    return ["", "images", folder, f"images/{folder}", plain, f"images/{plain}"]
 
 
 def one_box_pictures(annotations: Path, roots: list[Path]) -> LabelledPictures:
@@ -91,13 +95,18 @@ def find_picture(roots: list[Path], file_name: str) -> Path:
     Raises:
         InputError: It is in none of the folders.
     """
-    name = PurePosixPath(file_name)
-    # A name that leads out of the folders is not followed.
-    names = (name, name.name) if not name.is_absolute() and ".." not in name.parts else (name.name,)
-    for path in (root / name for name in names for root in roots):
+    for path in (root / name for name in picture_names(file_name) for root in roots):
         if path.is_file():
             return path
     raise InputError(f"{roots[0]}: the annotations name {file_name}, which is not there")
+
+
+def picture_names(file_name: str) -> list[str]:
+    """Return what to look for in the folders of a data set: the name, then its last part alone."""
+    name = PurePosixPath(file_name)
+    # A name that leads out of the folders is not followed.
+    whole = [] if name.is_absolute() or ".." in name.parts else [str(name)]
+    return [*whole, name.name]
 
 
 def load_instances(annotations: Path) -> dict[str, Any]:
@@ -107,16 +116,51 @@ def load_instances(annotations: Path) -> dict[str, Any]:
         InputError: The file cannot be read or is something else.
     """
     try:
-        dataset = json.loads(annotations.read_text(encoding="utf-8"))
+        data = annotations.read_bytes()
     except OSError as error:
         raise InputError(f"{annotations}: cannot be read ({error.strerror})") from error
+    return check_instances(parse_json(data, str(annotations)), str(annotations))
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Parse a file that should be COCO instances.
+
+    Args:
+        data: Its bytes.
+        where: What to call it in a message.
+
+    Raises:
+        InputError: It is no JSON.
+    """
+    try:
+        return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{annotations}: expected COCO instances JSON ({error})") from error
+        raise InputError(f"{where}: expected COCO instances JSON ({error})") from error
+
+
+def check_instances(dataset: Any, where: str) -> dict[str, Any]:
+    """Check what was parsed; what converters often leave out (id, iscrowd, area) is filled in.
+
+    Raises:
+        InputError: It is something else than COCO instances.
+    """
     problem = _problem(dataset)
     if problem:
-        raise InputError(f"{annotations}: expected COCO instances JSON; {problem}")
+        raise InputError(f"{where}: expected COCO instances JSON; {problem}")
     result: dict[str, Any] = dataset
     return result
+
+
+def is_box(value: Any) -> bool:
+    """Whether this is a list of four finite numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return False
 
 
 def _problem(dataset: Any) -> str | None:
@@ -141,7 +185,7 @@ def _problem(dataset: Any) -> str | None:
         row.setdefault("id", number + 1)
         row.setdefault("iscrowd", 0)
         box = row["bbox"]
-        if not (len(box) == 4 and all(isinstance(v, int | float) and math.isfinite(v) for v in box)):
+        if not is_box(box):
             return f"annotations[{number}].bbox is {box!r:.60}, expected four numbers x, y, width, height"
         row.setdefault("area", box[2] * box[3])
     # An id of 0 means "unmatched" inside COCOeval: such a box would never count as found.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import struct
 import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,11 @@ from edge.errors import InputError
 from edge.labelled.pictures import (
     DEFLATE_RATIO,
     MAX_ARRAY_BYTES,
+    ZIP_ERRORS,
     LabelledPictures,
     class_count,
     from_arrays,
     split_name,
-)
-
-_READ_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OSError,
 )
 
 
@@ -46,7 +34,7 @@ def splits(path: Path) -> dict[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = set(archive.namelist())
-    except _READ_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise InputError(f"{path}: expected a .npz file of NumPy ({error})") from error
     endings = [name[2:-4] for name in members if name.startswith("x_") and name.endswith(".npy")]
     found = {split: ending for ending in sorted(endings, reverse=True) if (split := split_name(ending)) is not None}
@@ -111,7 +99,7 @@ def _array(path: Path, key: str, kinds: str = "iuf") -> NDArray[Any]:
             data = member.read(size)
     except KeyError as error:
         raise InputError(f"{path}: expected an array {key}, found none") from error
-    except _READ_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise InputError(f"{path} {key}: cannot be read ({error})") from error
     if len(data) != size:
         raise InputError(f"{path} {key}: cut short, expected {size} bytes, found {len(data)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,18 @@ MAX_CLASSES = 100_000
 
 DEFLATE_RATIO = 1032
 """The most that deflate can shrink data; a file that claims more lies (zlib's Technical Details)."""
+
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+"""What reading a zip file can raise."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,15 @@ def read_image(path: str | Path) -> Image:
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: str | Path) -> Image:
+    """Decode the bytes of a picture; see `read_image`.
+
+    Raises:
+        SourceError: They are none, cut short, or no picture that OpenCV reads.
+    """
     if not data:
         raise SourceError(f"{path}: expected a picture, found an empty file")
     if _jpeg_is_cut(data):
