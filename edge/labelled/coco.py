@@ -153,10 +153,11 @@ def check_instances(dataset: Any, where: str) -> dict[str, Any]:
 
 def is_box(value: Any) -> bool:
     """Whether this is a list of four finite numbers."""
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
+    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value))
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether this is a number that a float can hold."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:  # an integer of more than 308 digits
@@ -190,6 +191,6 @@ def _problem(dataset: Any) -> str | None:
         row.setdefault("area", box[2] * box[3])
     # An id of 0 means "unmatched" inside COCOeval: such a box would never count as found.
     if any(row["id"] == 0 for row in dataset["annotations"]):
-        for row in dataset["annotations"]:
-            row["id"] += 1
+        for number, row in enumerate(dataset["annotations"], 1):
+            row["id"] = number
     return None

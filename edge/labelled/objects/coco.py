@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from edge.errors import InputError
-from edge.labelled.coco import INSTANCES_FILE, check_instances, is_box, parse_json, picture_folders, picture_names
+from edge.labelled.coco import (
+    INSTANCES_FILE,
+    check_instances,
+    is_box,
+    is_finite,
+    parse_json,
+    picture_folders,
+    picture_names,
+)
 from edge.labelled.objects.files import Files
 from edge.labelled.objects.truth import BROKEN, MISSING, STRAY, TWICE, Truth, given_wh, measured_wh
 from edge.labelled.pictures import split_name
@@ -49,8 +57,8 @@ def read(files: Files, split: str) -> Truth:
         elif row["image_id"] not in images:
             truth.note(STRAY, where)
         elif (image := images[row["image_id"]]) is not None:
-            x, y, w, h = row["bbox"]
-            area = row["area"] if isinstance(row["area"], int | float) else None
+            x, y, w, h = map(float, row["bbox"])
+            area = row["area"] if is_finite(row["area"]) else None
             truth.box(image, row["category_id"], (x, y, x + w, y + h), where, bool(row["iscrowd"]), area)
     return truth
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from reprlib import repr as short  # aliases of YAML can make what it holds huge
 from typing import Any
 
 from edge.errors import InputError, MissingDependencyError
@@ -127,7 +128,7 @@ def _class_names(files: Files, config: _Config) -> dict[int, str]:
     except ValueError as error:
         raise InputError(f"{where}: expected numbers before the `names:` ({error})") from error
     if not named or not all(isinstance(name, str) and 0 <= number < MAX_CLASSES for number, name in named.items()):
-        raise InputError(f"{where}: expected `names:` as a list or as number: name, found {names!r:.60}")
+        raise InputError(f"{where}: expected `names:` as a list or as number: name, found {short(names)}")
     return dict(sorted(named.items()))
 
 
@@ -143,7 +144,7 @@ def _pictures(files: Files, config: _Config, split: str) -> tuple[list[str], lis
     missing: list[str] = []
     for entry in given if isinstance(given, list) else [given]:
         if not isinstance(entry, str):
-            raise InputError(f"{files.path}: its data.yaml: expected a path or a list of paths, found {entry!r:.60}")
+            raise InputError(f"{files.path}: its data.yaml: expected a path or a list of paths, found {short(entry)}")
         for place in _candidates(entry, base):
             if place in files.folders:
                 found |= dict.fromkeys(name for name in files.below(place) if is_picture(name))
