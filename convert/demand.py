@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.candidate import Candidate
-from convert.gate import Gate, passed, refused
+from convert.gate import Gate, passed, rank, refused, sound
 from convert.gate_data import GateData
 from convert.repair import Repairs, repair_until
 from convert.rescue import Trial
@@ -74,10 +74,10 @@ def pass_gate(
     gate = Gate(variants.file(reference.content, reference.source), data, demand.max_drop)
     measured, verdict = gate.judge(variants.file(candidate.content, candidate.source))
     tried: tuple[Trial, ...] = ()
-    if repairs is not None and not passed(verdict):
+    if repairs is not None and not (passed(verdict) and sound(verdict)):
         repaired, tried = repair_until(variants, candidate, gate, repairs)
         again, other = gate.judge(variants.file(repaired.content, repaired.source))
-        if other.drop < verdict.drop:
+        if rank(other) > rank(verdict):
             candidate, measured, verdict = repaired, again, other
     candidate = candidate.measured(gate.reference, measured, verdict)
     if demand.report is not None:

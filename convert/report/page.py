@@ -110,15 +110,16 @@ def _tried(data: ReportData) -> str:
         return ""
     rows = "".join(
         f'<tr><td>{escape(trial.step)}</td><td class="words">{escape(trial.did)}</td>'
-        f"<td>{'not applied' if trial.value is None else format(trial.value, '.4f')}</td></tr>"
+        f"<td>{'not applied' if trial.value is None else format(trial.value, '.4f')}</td>"
+        f'<td class="words">{escape(trial.why)}</td></tr>'
         for trial in data.tried
     )
     return _card(
         "Repairs",
-        f"Steps that were tried in order of cost until the loss was small enough; {data.gate.metric} is that with the "
-        "step and all before it.",
+        "Steps that were tried in order of cost until the loss was small enough, and not by luck; "
+        f"{data.gate.metric} is that with the step and all before it.",
         f'<div class="wide"><table class="two"><tr><th>step</th><th>what it did</th><th>{escape(data.gate.metric)}</th>'
-        f"</tr>{rows}</table></div>",
+        f"<th>what that says</th></tr>{rows}</table></div>",
     )
 
 

@@ -30,11 +30,19 @@ class Verdict:
 
     Attributes:
         value: The number that was measured, larger is better.
-        passed: Whether it is good enough.
+        passed: Whether it is good enough, so that no more needs to be tried.
+        rank: What decides between models of which none is good enough, larger is better; the value where it is empty.
+        why: Why it is good enough, or not, in a line.
     """
 
     value: float
     passed: bool
+    rank: tuple[float, ...] = ()
+    why: str = ""
+
+    def better_than(self, other: Verdict) -> bool:
+        """Whether it is the one to keep."""
+        return self.passed or (self.rank, self.value) > (other.rank, other.value)
 
 
 Judge = Callable[[bytes, ModelSpec], Verdict]
@@ -49,11 +57,13 @@ class Trial:
         step: A key of `STEPS`.
         did: What it did, in a line; or why it cannot be applied.
         value: What was measured with it and all before it; None where nothing was, or the step cannot be applied.
+        why: Why the search stopped there, or went on.
     """
 
     step: str
     did: str
     value: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,9 +146,9 @@ def rescue_auto(
         state, done = attempt, (*done, name)
         content = state.content(io)
         verdict = judge(content, state.spec)
-        trials += (Trial(name, did, verdict.value),)
-        log.info("%s: %s; measured %.4f", name, did, verdict.value)
-        if best is None or best.verdict is None or verdict.value > best.verdict.value or verdict.passed:
+        trials += (Trial(name, did, verdict.value, verdict.why),)
+        log.info("%s: %s; measured %.4f; %s", name, did, verdict.value, verdict.why)
+        if best is None or best.verdict is None or verdict.better_than(best.verdict):
             best = Rescued(content, state.spec, done, trials, verdict)
         if verdict.passed:
             break

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from convert.rescue.importance import output_error, relative_error
 from convert.rescue.network import CONVOLUTIONS, Float32, Network, channel_axis
 from convert.rescue.simulate import Range, forward, named_outputs
 from edge.spec import ModelSpec
+
+_WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Plan:
         features: Weight of the feature maps on the way against the outputs.
         decay: Of the moving average of the weights that is kept in the end.
         seed: Of order and augmentation.
+        minutes: What it may take: fewer steps are made then, and the rate falls faster. What comes of it depends on the
+            machine then. None for all steps.
     """
 
     steps: int = 1500
@@ -45,14 +50,16 @@ class Plan:
     features: float = 0.5
     decay: float = 0.99
     seed: int = 0
+    minutes: float | None = None
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of it: the loss on pictures that were not trained on, before and after."""
+    """What came of it: the loss on pictures that were not trained on, before and after so many steps."""
 
     before: float
     after: float
+    steps: int
 
 
 def finetune(
@@ -78,11 +85,11 @@ def finetune(
     held, used = np.concatenate(samples[::8]), [s for i, s in enumerate(samples) if i % 8] or list(samples)
     student = _Student(network, ranges, names, spec, plan, keep)
     before = student.loss_on(held, plan.batch)
-    student.train(np.concatenate(used))
+    steps = len(student.train(np.concatenate(used)))
     after = student.loss_on(held, plan.batch)
     if after < before:
         student.store()
-    return Tuned(before, min(before, after))
+    return Tuned(before, min(before, after), steps)
 
 
 class _Student:
@@ -111,12 +118,7 @@ class _Student:
             self._units += [unit, np.float32((high - low) / 255 if network.has_bias(op) else 0)]
         self._moves = [tf.Variable(tf.zeros_like(value)) for value in self._start]
         self._average = [tf.Variable(move) for move in self._moves]
-        self._optimizer = tf.keras.optimizers.Adam(
-            tf.keras.optimizers.schedules.CosineDecay(
-                plan.rate / 10, plan.steps, alpha=0.01, warmup_target=plan.rate, warmup_steps=plan.steps // 20
-            ),
-            beta_2=0.99,
-        )
+        self._optimizer = tf.keras.optimizers.Adam(_rate(plan.rate, 0.0), beta_2=0.99)
         self._optimizer.build(self._moves)
         self._features = _features(network)
         self._step = tf.function(self._train_step, reduce_retracing=True)
@@ -154,8 +156,13 @@ class _Student:
         """Go through shuffled, augmented pictures; return the loss of each step."""
         random = np.random.default_rng(self._plan.seed)
         order: list[int] = []
-        losses = []
-        for _ in range(self._plan.steps):
+        losses: list[float] = []
+        start, limit_s = perf_counter(), math.inf if self._plan.minutes is None else 60 * self._plan.minutes
+        for step in range(self._plan.steps):
+            progress = max(step / self._plan.steps, (perf_counter() - start) / limit_s)
+            if progress >= 1:
+                break
+            self._optimizer.learning_rate = _rate(self._plan.rate, progress)
             while len(order) < self._plan.batch:
                 order += random.permutation(len(images)).tolist()
             chosen, order = order[: self._plan.batch], order[self._plan.batch :]
@@ -174,6 +181,14 @@ class _Student:
         for op in self._layers:
             kernel, bias = kernels[op.outputs[0]]
             self._network.set_kernel(op, np.asarray(kernel), np.asarray(bias))
+
+
+def _rate(highest: float, progress: float) -> float:
+    """Return the learning rate: up for a twentieth of the training (progress 0..1), then down along a cosine."""
+    if progress < _WARM_UP:
+        return highest * (0.1 + 0.9 * progress / _WARM_UP)
+    falling = (progress - _WARM_UP) / (1 - _WARM_UP)
+    return highest * (0.01 + 0.99 * (1 + math.cos(math.pi * falling)) / 2)
 
 
 def _features(network: Network) -> list[int]:

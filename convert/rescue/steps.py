@@ -14,6 +14,7 @@ from convert.rescue.heads import split_heads
 from convert.rescue.mixed import damaging_segments, keep_float
 from convert.rescue.quantizer import to_int8
 from convert.rescue.state import State
+from edge.errors import InputError
 
 _BIAS_PICTURES = 32
 _MIXED_PICTURES = 8
@@ -79,8 +80,10 @@ def _mixed_precision(state: State) -> str:
 
 
 def _fine_tuning(state: State) -> str:
+    if state.plan.minutes == 0:
+        raise InputError("left out, --rescue-minutes 0 gives it no time")
     tuned = finetune(state.network, state.ranges, state.pictures, state.names, state.spec, state.plan, state.keep)
-    return f"error on pictures kept back {tuned.before:.4f} -> {tuned.after:.4f} in {state.plan.steps} steps"
+    return f"error on pictures kept back {tuned.before:.4f} -> {tuned.after:.4f} in {tuned.steps} steps"
 
 
 STEPS: dict[str, Step] = {

@@ -120,6 +120,8 @@ class GateRecord(Record):
         value: Of this model, 0..1.
         drop: Points lost, of 100; negative where this model is better.
         max_drop: Points that were allowed.
+        agreement: Of a detector's boxes with the float model's, 0..1, at ten overlaps from 0.5 to 0.95; None of others,
+            and where the metric is an agreement itself.
     """
 
     metric: str
@@ -129,6 +131,7 @@ class GateRecord(Record):
     value: float
     drop: float
     max_drop: float
+    agreement: float | None = None
 
 
 class ConversionRecord(Record):

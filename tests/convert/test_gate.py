@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +12,21 @@ import tensorflow as tf
 from fixtures import paint, tiny_classifier, tiny_detector
 
 import convert.target
-from convert.gate import Gate, Measurement, agreement, measure, passed, picture_agreement, refused, verdict
+from convert.gate import (
+    Gate,
+    Measurement,
+    agreement,
+    doubt,
+    expected_drop,
+    explained,
+    measure,
+    passed,
+    picture_agreement,
+    rank,
+    refused,
+    sound,
+    verdict,
+)
 from convert.gate_data import Boxes, open_gate_data
 from convert.loaded import LoadedModel, freeze
 from convert.target import TARGETS
@@ -106,6 +121,46 @@ def test_detector_is_measured_against_labels(coco, tmp_path):
     assert (record.metric, record.dataset, record.drop) == ("mAP50-95", "instances.json", pytest.approx(50))
     assert not passed(record)
     assert passed(gate.judge(good)[1])
+
+
+def test_boxes_beside_the_float_ones_are_seen_where_the_labels_see_nothing(coco, tmp_path):
+    good = tiny_detector().save(tmp_path / "good.tflite")
+    gate = Gate(good, open_gate_data(*coco, tiny_detector().spec), 1.0)
+    kept, record = gate.judge(good)
+    assert (record.agreement, expected_drop(record)) == (1.0, 0.0)
+    narrow = []
+    for answer in kept.answers:
+        xyxy = answer.xyxy.copy()
+        xyxy[:, 2] -= 0.28 * (xyxy[:, 2] - xyxy[:, 0])
+        narrow.append(Detections(xyxy, answer.score, answer.class_id))
+    # An overlap of .72 meets five of the ten, .5 to .7.
+    path = tmp_path / "narrow.tflite"
+    gate._measured[path] = replace(kept, answers=tuple(narrow))
+    _, record = gate.judge(path)
+    assert (record.drop, record.agreement) == (0, pytest.approx(0.5))
+    assert passed(record) and not sound(record)
+    # What does not reach the model's own threshold is no box of it.
+    weak = [Detections(a.xyxy, a.score * 0 + 0.01, a.class_id) for a in kept.answers]
+    gate._measured[path] = replace(kept, answers=tuple(weak))
+    assert gate.judge(path)[1].agreement == 0.0
+
+
+def test_passing_is_luck_where_the_agreement_says_otherwise():
+    record = GateRecord(
+        metric="mAP50-95", dataset="d", images=50, reference=0.2, value=0.21, drop=-1, max_drop=1, agreement=0.7
+    )
+    assert expected_drop(record) == pytest.approx(1.8)
+    assert passed(record) and not sound(record)
+    better = record.model_copy(update={"drop": 0.5, "agreement": 0.8})
+    assert sound(better) and rank(better) > rank(record)
+    refused = record.model_copy(update={"drop": 1.1, "agreement": 0.9})
+    assert rank(record) > rank(refused)
+    assert not sound(better.model_copy(update={"max_drop": 0.7}))
+    assert sound(record.model_copy(update={"agreement": None}))
+    assert "by luck: agreement with float 0.700, for which 1.80 are usual, 1 allowed" in explained(record)
+    assert explained(better).endswith("for which 0.80 are usual; enough")
+    assert explained(refused) == "1.10 points lost, 1 allowed"
+    assert "other pictures may lose more" in doubt(record)
 
 
 def test_detector_without_labels_is_compared_with_float(coco, tmp_path):

@@ -340,6 +340,24 @@ def test_auto_gives_the_best_when_none_passes(model, monkeypatch):
     assert "mixed-precision" not in [trial.step for trial in result.trials]
 
 
+def test_auto_keeps_the_better_of_those_that_pass_by_luck(model):
+    verdicts = [Verdict(0.5, False, (1.0, rank), "luck") for rank in (0.6, 0.72, 0.71, 0.7)]
+    left = iter(verdicts)
+    result = rescue_auto(model, samples, lambda content, spec: next(left), plan=Plan(minutes=0))
+    assert result.steps == ("percentile-ranges", "head-scales")
+    assert result.verdict == verdicts[1]
+    assert [trial.why for trial in result.trials[:-1]] == ["luck"] * 4
+    assert result.trials[-1].value is None and "gives it no time" in result.trials[-1].did
+
+
+def test_fine_tuning_ends_when_its_time_is_up(start, monkeypatch):
+    state = start.copy()
+    state.plan = Plan(steps=1000, batch=2, rate=0.1, minutes=0.5)
+    clock = iter(range(0, 10_000, 10))  # each step takes ten seconds
+    monkeypatch.setattr("convert.rescue.finetune.perf_counter", lambda: next(clock))
+    assert STEPS["fine-tuning"].apply(state).endswith("in 2 steps")
+
+
 def test_a_classifier_is_rescued_too():
     image = keras.Input((32, 32, 3), batch_size=1)
     x = L.ReLU(6.0)(L.Conv2D(8, 3, 2, "same")(image))
