@@ -14,11 +14,12 @@ from convert.calibration import CalibrationImages
 from convert.demand import Demand, check_demand, pass_gate
 from convert.edgetpu import Compiled, compile_model
 from convert.edgetpu.compiler import PROGRAM, compiled_path
+from convert.gate import doubt, sound
 from convert.gate_data import GateData, open_gate_data
 from convert.loaded import LoadedModel
 from convert.quantize import check_mode
 from convert.repair import AUTO, Repairs, check_repairs, more_pictures, repair, with_outputs_of
-from convert.rescue import Trial
+from convert.rescue import Plan, Trial
 from convert.selftest import embed_selftest
 from convert.target import TARGETS, Choice, check_target_io
 from convert.variants import Variants
@@ -27,6 +28,7 @@ from convert.writer import check_target, write_model
 from edge.backends.partitions import Partitions, partitions
 from edge.classifier import Classifier
 from edge.detector import Detector
+from edge.errors import InputError
 from edge.frame import Image
 from edge.loader import load_model
 from edge.sources.images import read_image
@@ -78,6 +80,8 @@ def convert_model(
     target: str | None = None,
     demand: Demand | None = None,
     rescue: tuple[str, ...] = (),
+    rescue_minutes: float | None = None,
+    selftest_pictures: bool = True,
 ) -> Conversion:
     """Load a model, quantise it, measure what that cost, and write it with its metadata.
 
@@ -94,6 +98,8 @@ def convert_model(
         target: A key of `convert.target.TARGETS`, which chooses the mode.
         demand: What the written model must keep; None not to measure.
         rescue: Repairs of an int8 model, see `convert.repair.Repairs`.
+        rescue_minutes: What fine-tuning may take; None for as long as it needs, 0 to leave it out of AUTO.
+        selftest_pictures: Whether calibration pictures may become part of the file.
 
     Returns:
         What was written.
@@ -117,7 +123,10 @@ def convert_model(
     else:
         io, calibrated = check_target_io(target, io, folder is not None)
     if rescue:
-        check_repairs(rescue, mode if target is None else TARGETS[target].ending, target, demand is not None)
+        ending = mode if target is None else TARGETS[target].ending
+        check_repairs(rescue, ending, target, demand is not None, rescue_minutes)
+    elif rescue_minutes is not None:
+        raise InputError("--rescue-minutes bounds the training among the repairs; add --rescue auto")
     model = load()
     data = None if demand is None else open_gate_data(demand.data, demand.annotations, model.spec)
     samples = None
@@ -132,16 +141,23 @@ def convert_model(
         pictures = samples.files if samples is not None and calibrated else []
         record = ConversionRecord.model_validate({"target": target, "calibration_images": len(pictures)})
         candidate = variants.candidate(mode, io, record)
-        repairs = Repairs(rescue, more_pictures(folder, model), io) if rescue and folder is not None else None
+        repairs = None
+        if rescue and folder is not None:
+            repairs = Repairs(rescue, more_pictures(folder, model), io, Plan(minutes=rescue_minutes))
         if repairs is not None and repairs.steps != (AUTO,):
             candidate, repairs = repair(model, candidate, repairs), None
         tried: tuple[Trial, ...] = ()
         if demand is not None and data is not None:
             candidate, tried = pass_gate(variants, candidate, demand, data, out, repairs)
-        content = embed_selftest(candidate.content, with_outputs_of(candidate, model), candidate.spec, pictures)
+        shown = pictures if selftest_pictures else []
+        content = embed_selftest(candidate.content, with_outputs_of(candidate, model), candidate.spec, shown)
     notes: tuple[str, ...] = (origin,) if origin and calibrated else ()
     if data is not None and data.labels is None:
         notes += ("agreement with the float model is a weaker measure than accuracy, which needs labels",)
+    if shown:
+        notes += ("its self-test shows parts of calibration pictures; --no-selftest-pictures draws some instead",)
+    if candidate.record.gate is not None and not sound(candidate.record.gate):
+        notes += (doubt(candidate.record.gate),)
     facts = _write(out, content, force)
     predict = TARGETS[target].check if target is not None else None
     forecast = predict(candidate.content) if predict is not None else None

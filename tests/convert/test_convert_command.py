@@ -22,6 +22,7 @@ import convert.repair
 from convert.calibration import CalibrationImages
 from convert.quantize import quantize
 from convert.rescue import Rescued, Trial
+from convert.selftest_pictures import MAX_CANDIDATES, draw_picture
 from edge.classifier import Classifier
 from edge.cli.app import app
 from edge.detector import Detector
@@ -171,28 +172,55 @@ def test_auto_rescue_takes_what_passes_and_refuses_what_is_not_enough(better, co
     (tmp_path / "black").mkdir()
     cv2.imwrite(str(tmp_path / "black" / "0.png"), np.zeros((16, 16, 3), np.uint8))
 
-    def rescue_auto(model, samples, judge, io, mixed):
+    def rescue_auto(model, samples, judge, io, mixed, plan):
+        assert plan.minutes == 3
         # One step that helps, or one that does not: calibrated on real pictures, or on the same black ones.
         real = CalibrationImages(tmp_path / "tree", model.spec.input, model.input_shape)
         content = quantize(model, "int8", real if better else samples, io)
         verdict = judge(content, model.spec)
         assert verdict.passed == better
         assert not mixed
-        trials = (Trial("head-scales", "no head to split"), Trial("mse-ranges", "did it", verdict.value))
+        done = Trial("mse-ranges", "did it", verdict.value, verdict.why)
+        trials = (Trial("head-scales", "no head to split"), done)
         return Rescued(content, model.spec, ("mse-ranges",), trials, verdict)
 
     monkeypatch.setattr(convert.repair, "rescue_auto", rescue_auto)
     given = ("--target", "edgetpu", "--calibrate", "black", "--out", "out.tflite", "--rescue", "auto")
+    given += ("--rescue-minutes", 3)
     code, out, said = edge(*colors, *given, "--report", "report.html", "--json")
     assert "ranges by" not in said
-    assert "mse-ranges" in (tmp_path / "report.html").read_text()
+    report = (tmp_path / "report.html").read_text()
+    assert "mse-ranges" in report and ("0.00 points lost, 1 allowed; enough" in report) == better
     if not better:
         assert code == 4
         assert "the repairs were not enough" in said
         return
     assert code == 0
     assert metadata(tmp_path / "out.tflite")["conversion"]["steps"] == ["mse-ranges"]
-    assert [row["value"] for row in json.loads(out)["tried"]] == [None, 1.0]
+    tried = json.loads(out)["tried"]
+    assert [row["value"] for row in tried] == [None, 1.0]
+    assert tried[1]["why"] == "0.00 points lost, 1 allowed; enough"
+
+
+def test_calibration_pictures_stay_out_of_the_file_where_they_are_to(darknet, tmp_path, pictures):
+    cfg, _ = darknet("two_heads")
+    drawn = [cv2.imencode(".png", draw_picture(seed))[1].tobytes() for seed in range(MAX_CANDIDATES)]
+    drawn = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) for png in drawn]
+    for flag, theirs in ((), 2), (("--no-selftest-pictures",), 0):
+        code, _, said = edge(cfg, "--to", "int8", "--calibrate", pictures, "--out", "out.tflite", "--force", *flag)
+        assert code == 0
+        assert ("shows parts of calibration pictures" in " ".join(said.split())) == bool(theirs)
+        held = [content for name, content in read_tail(tmp_path / "out.tflite").items() if name.endswith(".png")]
+        held = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) for png in held]
+        assert len(held) == 3
+        assert sum(not any(holds(whole, part) for whole in drawn) for part in held) == theirs
+        assert CliRunner().invoke(app, ["verify", "out.tflite"]).exit_code == 0
+
+
+def holds(whole, part):
+    """Whether a picture is cut out of another one's middle."""
+    top, left = ((a - b) // 2 for a, b in zip(whole.shape[:2], part.shape[:2], strict=True))
+    return np.array_equal(whole[top : top + part.shape[0], left : left + part.shape[1]], part)
 
 
 def test_cpu_target_prints_both_times(darknet, tmp_path):
@@ -264,6 +292,11 @@ def test_existing_file_is_kept_without_force(darknet, tmp_path):
         (
             ["dropout.cfg", "--target", "edgetpu", "--calibrate", ".", "--rescue", "mixed-precision"],
             "--rescue mixed-precision leaves layers in float",
+        ),
+        (["dropout.cfg", "--rescue-minutes", "3"], "--rescue-minutes bounds the training among the repairs"),
+        (
+            ["dropout.cfg", "--to", "int8", "--calibrate", ".", "--rescue", "fine-tuning", "--rescue-minutes", "-1"],
+            "--rescue-minutes -1: expected minutes from 0 on",
         ),
         (["dropout.cfg", "--annotations", "x.json"], "--annotations needs --data"),
         (["dropout.cfg", "--report", "x.html"], "--report needs --data"),
