@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,14 +66,29 @@ def convert(
     rescue: Annotated[
         str,
         typer.Option(
-            help="Repairs of an int8 model: auto until --max-drop is met, none, or steps with commas.",
+            help="Repairs of an int8 model: auto until --max-drop is met and not by luck, none, or steps with commas.",
             rich_help_panel=_GATE,
         ),
     ] = "none",
+    rescue_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Bound of the training among the repairs; 0 leaves it out of auto.",
+            show_default=False,
+            rich_help_panel=_GATE,
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="HTML file that compares all modes.", rich_help_panel=_GATE)
     ] = None,
     size: Annotated[str | None, typer.Option(help="Input WxH in pixels, instead of the model's own.")] = None,
+    selftest_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--selftest-pictures/--no-selftest-pictures",
+            help="Let the self-test of int8 and int16x8 carry two small calibration pictures, or only drawn ones.",
+        ),
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON on stdout.")] = False,
     name: Annotated[str | None, typer.Option(help="Model name.", show_default=False)] = None,
@@ -137,7 +153,17 @@ def convert(
         demand = Demand(data, annotations, max_drop, report) if data else None
         wanted = () if rescue == "none" else tuple(rescue.split(","))
         done = convert_model(
-            lambda: load(source, weights, given), path, to, calibrate, io, force, target, demand, wanted
+            lambda: load(source, weights, given),
+            path,
+            to,
+            calibrate,
+            io,
+            force,
+            target,
+            demand,
+            wanted,
+            rescue_minutes,
+            selftest_pictures,
         )
     if as_json:
         typer.echo(json.dumps(_facts(done), indent=2))
@@ -185,7 +211,7 @@ def _facts(done: Conversion) -> dict[str, Any]:
         "mapped": None if done.forecast is None else {"target": done.forecast.mapped, "cpu": done.forecast.on_cpu},
         "commands": list(_commands(done)),
         "compiled": None if done.compiled is None else str(done.compiled.path),
-        "tried": [{"step": each.step, "did": each.did, "value": each.value} for each in done.tried],
+        "tried": [asdict(trial) for trial in done.tried],
         "notes": list(done.notes),
         "spec": done.spec.model_dump(mode="json", exclude_none=True),
     }
@@ -214,7 +240,7 @@ def _show(source: Path, done: Conversion, report: Path | None) -> None:
         table.add_row("target", escape(f"{record.target}: {done.choice.reason}"))
     for trial in done.tried:
         value = "not applied" if trial.value is None else f"{trial.value:.4f}"
-        table.add_row("rescue", escape(f"{trial.step}: {trial.did}: {value}"))
+        table.add_row("rescue", escape(": ".join(filter(None, (trial.step, trial.did, value, trial.why)))))
     if record.steps:
         table.add_row("repaired", ", ".join(record.steps))
     if record.gate is not None:
@@ -271,6 +297,7 @@ def _gate(gate: GateRecord) -> str:
     return (
         f"{gate.metric} {gate.value:.4f}, in float {gate.reference:.4f}: {lost}, {gate.max_drop:g} allowed "
         f"({gate.dataset}, {gate.images} pictures)"
+        + ("" if gate.agreement is None else f", agreement with float {gate.agreement:.3f}")
     )
 
 
