@@ -18,11 +18,13 @@ from edge.classifier import Classifier
 from edge.coco import canonical
 from edge.detector import Detector
 from edge.errors import InputError, MissingDependencyError
+from edge.frame import Image
 from edge.geometry import iou_matrix
 from edge.labelled import LabelledPictures
 from edge.labelled.coco import find_picture, load_instances
+from edge.labelled.objects import LabelledObjects
 from edge.result import Classification
-from edge.sources.images import read_image
+from edge.sources.images import decode_image, read_image
 
 log = logging.getLogger(__name__)
 
@@ -146,26 +148,59 @@ def evaluate_detector(
         InputError: The annotations or a picture cannot be read, or no category is known to the model.
         MissingDependencyError: pycocotools is not installed.
     """
-    coco = _load_coco(annotations)
-    paths = _annotated_paths(coco, images)
+    dataset = load_instances(annotations)
+    if not images.is_dir():
+        raise InputError(f"{images}: expected a folder of images")
+    pictures = [(find_picture([images], row["file_name"]), row["id"]) for row in dataset["images"]]
+    return _measure(detector, dataset, f"{annotations}", pictures, read_image, progress)
+
+
+def evaluate_objects(
+    detector: Detector, objects: LabelledObjects, progress: Progress = lambda pictures: pictures
+) -> DetectionAccuracy:
+    """Measure a detector on labelled objects of any form; see `evaluate_detector`.
+
+    Raises:
+        InputError: A picture cannot be read, or no category is known to the model.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    pictures = [(row["file_name"], row["id"]) for row in objects.dataset["images"]]
+    with objects.reader() as read:
+
+        def decoded(name: str) -> Image:
+            return decode_image(read(name), f"{objects.path}: {name}")
+
+        return _measure(detector, objects.dataset, f"{objects.path}", pictures, decoded, progress)
+
+
+def _measure(
+    detector: Detector,
+    dataset: dict[str, Any],
+    where: str,
+    pictures: list[tuple[Any, int]],
+    read: Callable[[Any], Image],
+    progress: Progress,
+) -> DetectionAccuracy:
+    """Measure on COCO instances; `pictures` are what `read` takes, and their ids."""
+    coco = _index(dataset)
     names = {canonical(category["name"]): category["id"] for category in coco.dataset["categories"]}
     category_of = {
         i: names[canonical(label)] for i, label in enumerate(detector.spec.labels) if canonical(label) in names
     }
     if not category_of:
         raise InputError(
-            f"{annotations}: none of its categories ({_some(names)}) is a label of the model "
+            f"{where}: none of its categories ({_some(names)}) is a label of the model "
             f"({_some(detector.spec.labels) or 'it has none: pass --labels FILE'})"
         )
     rows: list[dict[str, Any]] = []
-    for path in progress(list(paths)):
-        detections, _ = detector.detect(read_image(path))
+    for source, image_id in progress(pictures):
+        detections, _ = detector.detect(read(source))
         for xyxy, score, class_id, _ in detections:
             if class_id in category_of:
                 x1, y1, x2, y2 = (float(v) for v in xyxy)
                 rows.append(
                     {
-                        "image_id": paths[path],
+                        "image_id": image_id,
                         "category_id": category_of[class_id],
                         "bbox": [x1, y1, x2 - x1, y2 - y1],
                         "score": score,
@@ -179,10 +214,10 @@ def evaluate_detector(
         for k, c in enumerate(category_ids)
     )
     unknown = {label_of[c]: n for c, n in counts.items() if n and c not in set(category_ids)}
-    return DetectionAccuracy(len(paths), _mean(precision[0]), _mean(precision), classes, unknown)
+    return DetectionAccuracy(len(pictures), _mean(precision[0]), _mean(precision), classes, unknown)
 
 
-def _load_coco(annotations: Path) -> Any:
+def _index(dataset: dict[str, Any]) -> Any:
     try:
         from pycocotools.coco import COCO
     except ImportError as error:
@@ -190,16 +225,10 @@ def _load_coco(annotations: Path) -> Any:
             "measuring mAP needs pycocotools; install it with: pip install 'edge-pipeline[evaluate]'"
         ) from error
     coco = COCO()
-    coco.dataset = load_instances(annotations)
+    coco.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
-
-
-def _annotated_paths(coco: Any, images: Path) -> dict[Path, int]:
-    if not images.is_dir():
-        raise InputError(f"{images}: expected a folder of images")
-    return {find_picture([images], row["file_name"]): row["id"] for row in coco.dataset["images"]}
 
 
 def _coco_precision(

@@ -13,8 +13,9 @@ import pytest
 
 from edge.detections import Detections
 from edge.errors import InputError, MissingDependencyError
-from edge.evaluate import evaluate_classifier, evaluate_detector
+from edge.evaluate import evaluate_classifier, evaluate_detector, evaluate_objects
 from edge.labelled import open_labelled
+from edge.labelled.objects import open_objects
 from edge.result import Classification
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 4, "name": "motorcycle"}, {"id": 9, "name": "boat"}]
@@ -114,6 +115,23 @@ def test_missing_picture_and_missing_file(data: tuple[Path, Path], tmp_path: Pat
         evaluate_detector(fake_detector(("person",), {}), folder, annotations)
     with pytest.raises(InputError, match="cannot be read"):
         evaluate_detector(fake_detector(("person",), {}), folder, tmp_path / "none.json")
+
+
+def test_a_yolo_set_gives_what_the_same_boxes_in_coco_give(data: tuple[Path, Path], tmp_path: Path) -> None:
+    rows = {
+        10: [([0, 0, 50, 50], 0.9, 0), ([52, 50, 92, 90], 0.8, 1)],
+        20: [([20, 20, 80, 70], 0.7, 0), ([30, 30, 40, 40], 0.75, 0)],
+    }
+    lines = {10: "0 .25 .25 .5 .5\n1 .7 .7 .4 .4", 20: "0 .5 .5 .6 .6\n2 .05 .05 .1 .1"}
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "yolo" / "data.yaml").write_text("test: .\nnames: [person, motorcycle, boat]")
+    for grey, text in lines.items():
+        (tmp_path / "yolo" / f"{grey}.txt").write_text(text)
+        (tmp_path / "yolo" / f"{grey}.png").write_bytes((tmp_path / f"{grey}.png").read_bytes())
+    detector = fake_detector(("person", "motorcycle"), rows)
+    expected = evaluate_detector(detector, *data)
+    report = evaluate_objects(detector, open_objects(tmp_path / "yolo", "test"))
+    assert report == expected and 0 < report.map50_95 < 1 and report.unknown == {"boat": 1}
 
 
 def test_without_pycocotools(data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,8 @@ def evaluate(
         typer.Option(
             "--data",
             "--folder",
-            help="Classifier: one subfolder of pictures per class, a .npz, idx files. Localiser: a COCO folder.",
+            help="Detector: a COCO, YOLO or Pascal VOC folder or zip. Classifier: one subfolder of pictures per class, "
+            "a .npz, idx files. Localiser: a COCO folder.",
             show_default=False,
         ),
     ] = None,
@@ -70,9 +71,10 @@ def evaluate(
     """Measure with the runtime itself: mAP of a detector, top-1 and top-5 of a classifier, IoU of a localiser."""
     require_opencv()
     from edge.detector import Detector
-    from edge.evaluate import evaluate_detector
+    from edge.evaluate import evaluate_detector, evaluate_objects
     from edge.labelled import default_split, open_labelled
     from edge.labelled.coco import one_box_pictures
+    from edge.labelled.objects import object_splits, open_objects
     from edge.loader import load_model
     from edge.spec.resolve import Overrides
 
@@ -81,11 +83,18 @@ def evaluate(
     )
     numbers: dict[str, Any] = {"model": str(model)}
     if data is not None and images is None and annotations is None:
-        split = split or default_split(data)
+        loaded = load_model(model, overrides, threads, delegate)
+        if loaded.spec.task == "detect":
+            split = split or object_splits(data)[-1]
+            objects = open_objects(data, split)
+            detector = Detector(loaded, conf, iou, max_det, multi_label=True)
+            view = _detection(evaluate_objects(detector, objects, _progress))
+            numbers["notes"] = list(objects.notes)
+            view.lines.extend(f"[yellow]mended:[/] {_escape(note)}" for note in objects.notes)
+        else:
+            split = split or default_split(data)
+            view = _measure(loaded, open_labelled(data, split))
         numbers |= {"data": str(data), "split": split}
-        # Only then the model: what cannot be read is said first.
-        pictures = open_labelled(data, split)
-        view = _measure(load_model(model, overrides, threads, delegate), pictures)
         view.lines.insert(0, _escape(f"{data}, split {split}" if split else f"{data}"))
     elif images is not None and annotations is not None and data is None and split is None:
         loaded = load_model(model, overrides, threads, delegate)
@@ -96,8 +105,8 @@ def evaluate(
             view = _detection(evaluate_detector(detector, images, annotations, _progress))
     else:
         raise InputError(
-            "expected --images DIR with --annotations FILE for a detector, or --data DIR with or without --split for a "
-            "classifier"
+            "expected --images DIR with --annotations FILE for a detector, or --data DIR with or without --split for "
+            "any model"
         )
     if json_path != "-":
         _show(view)

@@ -91,6 +91,25 @@ def test_evaluate_a_detector(tmp_path: Path) -> None:
     assert numbers["mAP50"] == pytest.approx(1) and numbers["classes"][1]["AP50"] is None
 
 
+def test_evaluate_a_detector_on_a_yolo_set(tmp_path: Path) -> None:
+    path, data = tiny_detector().save(tmp_path / "m.tflite"), tmp_path / "set"
+    for split in ("train", "valid"):
+        for part in ("images", "labels"):
+            (data / split / part).mkdir(parents=True)
+        cv2.imwrite(str(data / split / "images" / "a.png"), paint([("red", 0, 0)]))
+        lines = [f"0 {0.5 * CELL / 128} {0.5 * CELL / 96} {CELL / 128} {CELL / 96}", "7 0.5 0.5 0.1 0.1"]
+        (data / split / "labels" / "a.txt").write_text("\n".join(lines[: 1 if split == "train" else 2]))
+    (data / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [red]")
+    shown = edge("evaluate", "-m", path, "--data", data)
+    assert shown.exit_code == 0, shown.output
+    assert "split val" in shown.stdout and "mAP50 1.0000" in shown.stdout
+    assert "mended: boxes of a class that is not listed, left out: 1" in shown.stdout
+    numbers = json.loads(edge("evaluate", "-m", path, "--data", data, "--split", "train", "--json", "-").stdout)
+    assert (numbers["mAP50"], numbers["split"], numbers["notes"]) == (pytest.approx(1), "train", [])
+    refused = edge("evaluate", "-m", path, "--data", data, "--split", "test")
+    assert refused.exit_code == 2 and "found train, val" in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
 def test_evaluate_a_classifier(tmp_path: Path) -> None:
     path = tiny_classifier().save(tmp_path / "m.tflite")
     for name in ("red", "green"):

@@ -116,10 +116,11 @@ def _walk(path: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(path, followlinks=True, onerror=failed):
         here = os.path.realpath(folder)
         linked = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
-        folders[:] = [name for name, real in linked.items() if not f"{here}/".startswith(f"{real}/")]
+        folders[:] = [
+            name for name, real in linked.items() if _is_inside(name) and not f"{here}/".startswith(f"{real}/")
+        ]
         relative = os.path.relpath(folder, path).replace(os.sep, "/")
         start = "" if relative == "." else f"{relative}/"
-        folders[:] = [name for name in folders if _is_inside(name)]
         yield from (start + name for name in names if _is_inside(name))
 
 
