@@ -128,7 +128,7 @@ def _class_names(files: Files, config: _Config) -> dict[int, str]:
     except ValueError as error:
         raise InputError(f"{where}: expected numbers before the `names:` ({error})") from error
     if not named or not all(isinstance(name, str) and 0 <= number < MAX_CLASSES for number, name in named.items()):
-        raise InputError(f"{where}: expected `names:` as a list or as number: name, found {short(names)}")
+        raise InputError(f"{where}: expected `names:` as a list or as number: name, found {short(names):.60}")
     return dict(sorted(named.items()))
 
 
@@ -144,7 +144,9 @@ def _pictures(files: Files, config: _Config, split: str) -> tuple[list[str], lis
     missing: list[str] = []
     for entry in given if isinstance(given, list) else [given]:
         if not isinstance(entry, str):
-            raise InputError(f"{files.path}: its data.yaml: expected a path or a list of paths, found {short(entry)}")
+            raise InputError(
+                f"{files.path}: its data.yaml: expected a path or a list of paths, found {short(entry):.60}"
+            )
         for place in _candidates(entry, base):
             if place in files.folders:
                 found |= dict.fromkeys(name for name in files.below(place) if is_picture(name))
