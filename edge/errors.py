@@ -11,6 +11,7 @@
     |-- MissingDependencyError  2   an extra or a system library is not installed
     |-- GateError               4   a converted model lost more accuracy than allowed
     |-- SourceLostError         3   a source that worked is gone
+    |-- DownloadError           3   a public model cannot be fetched, or is not the one expected
     `-- BackendError            4   the model failed to load or to run
         |-- DelegateError       4   an accelerator failed to load or to run
         `-- SelfTestError       4   the model does not compute what it computed when it was made
@@ -62,6 +63,12 @@ class GateError(EdgeError):
 
 class SourceLostError(EdgeError):
     """A source that had delivered frames stopped delivering them."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class DownloadError(EdgeError):
+    """A public model cannot be fetched, or what came is not what was expected."""
 
     exit_code: ClassVar[int] = 3
 

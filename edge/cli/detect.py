@@ -38,7 +38,13 @@ def detect(
     source: running.Sources,
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", help="The .tflite file; the bundled one by default.", show_default=False),
+        typer.Option(
+            "--model",
+            "-m",
+            callback=options.named_model,
+            help="The .tflite file, or a pulled model's name; the bundled one by default.",
+            show_default=False,
+        ),
     ] = None,
     conf: Annotated[
         float | None, typer.Option(help="Lowest score; the model's by default.", show_default=False)

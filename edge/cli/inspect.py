@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="The .tflite file.", show_default=False)],
+    model: options.ModelArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     attach: Annotated[
         Path | None,

@@ -1,10 +1,13 @@
-"""`edge models`: the networks that `edge train` can build, and what they cost."""
+"""`edge models`: the networks that `edge train` can build and what they cost, and public models to fetch."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -12,9 +15,12 @@ import typer
 from edge.cli.workstation import require, working
 
 if TYPE_CHECKING:
+    from edge.zoo.table import PublicModel, Remote
     from models.macs import LayerCost
 
-app = typer.Typer(no_args_is_help=True, help="List the networks that can be trained, and show their layers.")
+app = typer.Typer(
+    no_args_is_help=True, help="List the networks that can be trained, show their layers; fetch public models."
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Result = TypeVar("Result")
@@ -60,6 +66,122 @@ def summary(
         typer.echo(json.dumps(facts, indent=2))
     else:
         _show_summary(facts)
+
+
+@app.command()
+def pull(
+    name: Annotated[str | None, typer.Argument(help="A public model; without it they are listed.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List what there is.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a public model, ready to run by its name: edge detect --model NAME.
+
+    It lands in $XDG_CACHE_HOME/edge, or ~/.cache/edge. Darknet models are converted, which needs the workstation extra.
+    """
+    if name is None or listed:
+        _list_public(as_json)
+        return
+    from edge.cv import require_opencv
+    from edge.zoo import pull as zoo
+
+    row = zoo.public_model(name)
+    there = zoo.is_pulled(name)
+    if not there:
+        require_opencv()
+        if row.cfg is not None:
+            require(f"edge models pull {name}")  # before anything is fetched
+        typer.echo(f"{name}: {row.attribution}; licence: {row.licence}", err=True)
+    with _progress(row.files) as report:
+        path = zoo.pull(name, _convert, report, lambda: typer.echo("another pull is under way; waiting", err=True))
+    command = f"edge {row.task} --model {name} --source photo.jpg"
+    if as_json:
+        facts = {"name": name, "file": str(path), "licence": row.licence, "fetched": not there, "command": command}
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    typer.echo(path)
+    typer.echo(f"{'already there; ' if there else ''}run it with: {command}", err=True)
+
+
+def _convert(name: str, row: PublicModel, cfg: Path, weights: Path, labels: Path, out: Path) -> None:
+    """Convert a Darknet model that was just fetched; see `edge.zoo.pull.Converter`."""
+
+    def work() -> None:
+        from convert.api import convert_model
+        from convert.describe import Description
+        from convert.load import load
+
+        given = Description(labels=labels, name=name, licence=row.licence, attribution=row.attribution)
+        convert_model(lambda: load(cfg, weights, given), out, row.mode, force=True)
+
+    _with_tensorflow(f"converting {name}", work)
+
+
+def _list_public(as_json: bool) -> None:
+    from edge.zoo.pull import is_pulled
+    from edge.zoo.table import MODELS
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "task": row.task,
+            "classes": row.classes,
+            "input": list(row.size_wh),
+            "bytes": row.size_bytes,
+            "licence": row.licence,
+            "converted": row.cfg is not None,
+            "pulled": is_pulled(name),
+        }
+        for name, row in MODELS.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for heading in ("name", "task", "classes", "input", "bytes", "licence", ""):
+        right = heading in ("classes", "input", "bytes")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        note = "here" if row["pulled"] else "converts" if row["converted"] else ""
+        size = "x".join(map(str, row["input"]))
+        table.add_row(row["name"], row["task"], str(row["classes"]), size, f"{row['bytes']:,}", row["licence"], note)
+    Console(highlight=False).print(table)
+    typer.echo(
+        "\nedge models pull NAME fetches one; what converts needs the workstation extra: pip install -e '.[convert]'",
+        err=True,
+    )
+
+
+@contextmanager
+def _progress(files: tuple[Remote, ...]) -> Iterator[Callable[[Remote, int], None]]:
+    """Show how far a download is, on a terminal; give what is called with a file and its bytes."""
+    if not sys.stderr.isatty():
+        yield lambda file, done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    done_bytes = dict.fromkeys(files, 0)
+    columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5)
+    total = sum(file.size_bytes for file in files)
+    task = bar.add_task("fetching", total=total)
+
+    def report(file: Remote, done: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        done_bytes[file] = done
+        all_done = sum(done_bytes.values())
+        bar.update(task, description=file.filename, completed=all_done)
+        if all_done >= total:
+            bar.stop()  # what comes next shows itself
+
+    try:
+        yield report
+    finally:
+        bar.stop()
 
 
 def _with_tensorflow(text: str, work: Callable[[], Result]) -> Result:

@@ -9,8 +9,24 @@ from typing import Annotated
 import typer
 
 from edge.errors import InputError
+from edge.zoo.cache import find_model
 
-Model = Annotated[Path, typer.Option("--model", "-m", help="The .tflite file.", show_default=False)]
+
+def named_model(given: Path | None) -> Path | None:
+    """Let a model be given by a path or by the name of a pulled one."""
+    return given if given is None else find_model(given)
+
+
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--model", "-m", callback=named_model, help="The .tflite file, or a pulled model's name.", show_default=False
+    ),
+]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(callback=named_model, help="The .tflite file, or a pulled model's name.", show_default=False),
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all up to 4 by default.", show_default=False)]
 Delegate = Annotated[
     str, typer.Option(help="cpu, gpu[:float32], edgetpu[:usb|:pci|:N], or a delegate's PATH.so?key=value.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    model: Annotated[Path, typer.Argument(help="A .tflite file that edge convert made.", show_default=False)],
+    model: options.ModelArgument,
     threads: options.Threads = None,
     delegate: options.Delegate = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
