@@ -37,7 +37,9 @@ _RARE = 0.02
 """Boxes of the largest class, as a share, below which a class is called rare."""
 
 _EXAMPLES = 3
-_ROWS = 2048
+_ROWS = 256
+"""Pictures of a split that are compared with all of another at a time; bounds the memory."""
+
 _SEVERITIES: dict[str, Severity] = {
     truth.LABELS: "error",
     truth.UNREADABLE: "error",
@@ -303,19 +305,17 @@ def _twins(looks: dict[str, _Looks]) -> list[Finding]:
 
 
 def _near(one: _Looks, other: _Looks) -> list[str]:
-    """Return the pictures of the other split with a near twin in one, the exact ones left out."""
+    """Return the pictures of the other split, each with its nearest twin in one; exact twins are left out."""
     known = set(one.digests)
     found: list[str] = []
     for start in range(0, len(other.names), _ROWS):
         # Of vectors of -1 and 1 the product is 64 less twice the bits that differ.
-        product = other.hashes[start : start + _ROWS] @ one.hashes.T
-        pairs: dict[int, str] = {}
-        for j, i in zip(*np.nonzero(product >= 64 - 2 * _NEAR_BITS), strict=True):
-            j = int(j) + start
-            grey = float(np.abs(other.thumbnails[j] - one.thumbnails[i]).mean())
-            if j not in pairs and grey <= _NEAR_GREY and other.digests[j] not in known:
-                pairs[j] = f"{other.names[j]} ~ {one.names[i]}"
-        found += pairs.values()
+        close = other.hashes[start : start + _ROWS] @ one.hashes.T >= 64 - 2 * _NEAR_BITS
+        for row in np.flatnonzero(close.any(axis=1)).tolist():
+            j, twins = start + row, np.flatnonzero(close[row])
+            grey = np.abs(one.thumbnails[twins] - other.thumbnails[j]).mean(axis=1)
+            if grey.min() <= _NEAR_GREY and other.digests[j] not in known:
+                found.append(f"{other.names[j]} ~ {one.names[twins[grey.argmin()]]}")
     return found
 
 
