@@ -31,7 +31,7 @@ def find_model(given: Path) -> Path:
         InputError: It names a model that was not pulled yet.
     """
     name = str(given)
-    if name not in MODELS or given.exists():
+    if name not in MODELS or given.is_file():
         return given
     path = model_path(name)
     if not path.is_file():

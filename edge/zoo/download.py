@@ -112,7 +112,11 @@ def _once(remote: Remote, part: Path, report: Callable[[int], None]) -> None:
     request = urllib.request.Request(remote.url, headers={"User-Agent": f"edge/{__version__}"})
     if start:
         request.add_header("Range", f"bytes={start}-")
-    with urllib.request.build_opener().open(request, timeout=TIMEOUT_S) as response:
+    try:
+        response = urllib.request.build_opener().open(request, timeout=TIMEOUT_S)
+    except ValueError as error:  # its text may hold the proxy's password
+        raise http.client.HTTPException("the proxy's address is malformed") from error
+    with response:
         if response.status != http.client.PARTIAL_CONTENT:
             start = 0  # the whole file comes
         elif not re.match(rf"bytes {start}-", response.headers.get("Content-Range", "")):
@@ -142,6 +146,7 @@ def _append(part: Path, start: int, chunks: Iterator[bytes], remote: Remote, rep
         for chunk in chunks:
             done += len(chunk)
             if done > _MOST * remote.size_bytes:
+                _remove(part)
                 raise DownloadError(f"{remote.url}: expected {remote.size_bytes:,} bytes, found more than {done:,}")
             try:
                 view = memoryview(chunk)

@@ -119,6 +119,8 @@ def _alone(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
         except BlockingIOError:
             waiting()
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems have no locks
+            raise OutputError(f"{lock}: cannot be locked ({error.strerror}); set XDG_CACHE_HOME") from error
         yield
 
 

@@ -81,6 +81,7 @@ def test_an_endless_body_is_refused(server, remote, tmp_path):
     server.files["a.bin"] = DATA * 3
     with pytest.raises(DownloadError, match="expected 512,000 bytes, found more than"):
         fetch(remote, tmp_path)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("status", [404, 403, 503])
@@ -122,6 +123,16 @@ def test_a_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     remote = Remote("http://models.invalid/a.bin", hashlib.sha256(DATA).hexdigest(), len(DATA))
     assert fetch(remote, tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("proxy", ["http:/me:secret@host:1", "http://me:secret@.host:1", "me:secret@host:port"])
+def test_a_malformed_proxy_is_one_line_without_its_password(tmp_path, monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DownloadError, match=r"a\.bin cannot be fetched from models\.invalid \(") as caught:
+        fetch(Remote("http://models.invalid/a.bin", "0" * 64, 5), tmp_path)
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_full_disk_is_one_line(server, remote, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -195,6 +196,24 @@ def test_a_name_that_was_not_pulled_says_how(tiny, cache, tmp_path, monkeypatch)
             f"edge: tiny-1.0: not on this machine yet (no {cache / 'tiny-1.0.tflite'}); fetch it with: "
             "edge models pull tiny-1.0\n"
         )
+
+
+def test_a_file_system_without_locks_is_one_line(server, tiny, cache, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    code, out, said = edge("models", "pull", "tiny-1.0")
+    assert (code, out) == (2, "") and not server.asked
+    assert said.splitlines()[1] == f"edge: {cache / '.lock'}: cannot be locked (No locks available); set XDG_CACHE_HOME"
+
+
+def test_a_folder_of_that_name_is_no_model(tiny, cache, tmp_path, monkeypatch):
+    edge("models", "pull", "tiny-1.0")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-1.0").mkdir()
+    code, out, _ = edge("inspect", "tiny-1.0", "--json")
+    assert code == 0 and json.loads(out)["file"] == str(cache / "tiny-1.0.tflite")
 
 
 def test_a_file_of_that_name_comes_first(tiny, cache, tmp_path, monkeypatch):
