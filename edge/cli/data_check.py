@@ -36,7 +36,7 @@ def show(report: Report, console: Console) -> None:
     table.add_row("boxes", *(f"{part.boxes:,}" for part in parts))
     if any(part.crowds for part in parts):
         table.add_row("left open", *(f"{part.crowds:,}" for part in parts))
-    table.add_row("box side at 320 px", *(_range(part.side_px, "{:.0f}") for part in parts))
+    table.add_row(f"box side at {report.size} px", *(_range(part.side_px, "{:.0f}") for part in parts))
     table.add_row("width / height", *(_range(part.aspect, "{:.2f}") for part in parts))
     table.add_row("", style="dim")
     total = {name: sum(part.classes.get(name, (0, 0))[0] for part in parts) for name in report.classes}

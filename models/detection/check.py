@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,9 @@ Severity = Literal["error", "warning", "info"]
 Track = Callable[[Sequence[Any]], Iterable[Any]]
 """Wraps the pictures of a split, to show how far it is."""
 
-_INPUT = 320
+SIZE = 320
+"""Side of the input where none is given, in pixels."""
+
 _TINY_PX = 3.0
 _SAME_PX = 0.5
 _NEAR_BITS = 5
@@ -77,7 +79,7 @@ class Part:
         boxes: Boxes; crowds left out.
         crowds: Regions that are left open: crowds, and what VOC calls difficult.
         classes: Name -> boxes and pictures that show it.
-        side_px: Root of the box area at 320 pixels input: 5th, 50th and 95th percentile; () without boxes.
+        side_px: Root of the box area at the size of the input: 5th, 50th and 95th percentile; () without boxes.
         aspect: Width over height of the boxes, likewise.
     """
 
@@ -97,12 +99,14 @@ class Report:
 
     Attributes:
         path: The data set.
+        size: Side of the input that boxes are measured at, in pixels.
         classes: Its class names in order.
         parts: Numbers of each split.
         findings: Errors first.
     """
 
     path: Path
+    size: int
     classes: tuple[str, ...]
     parts: tuple[Part, ...]
     findings: tuple[Finding, ...]
@@ -124,29 +128,28 @@ class _Looks:
     Attributes:
         names: File names.
         digests: SHA-256 of each file.
-        hashes: float32 (n, 64), the bits of the difference hash as -1 and 1.
-        thumbnails: float32 (n, 72), grey.
+        thumbnails: float32 (n, 8, 9), grey.
     """
 
     names: list[str]
     digests: list[bytes]
-    hashes: NDArray[np.float32]
     thumbnails: NDArray[np.float32]
 
 
-def check_sets(sets: DataSets, track: Track = lambda items: items) -> list[Report]:
+def check_sets(sets: DataSets, track: Track = lambda items: items, size: int = SIZE) -> list[Report]:
     """Check each set of a run, also whether its classes are ours.
 
     Args:
         sets: See `models.detection.sets.read_sets`.
         track: Wraps the pictures of a split.
+        size: Side of the input that the detector will have, in pixels.
 
     Raises:
         InputError: A set is no data set at all.
     """
     reports = []
     for data in sets.sets:
-        report = check(data.data, track)
+        report = check(data.data, track, size)
         ours = {name: data.rename.get(name, name) for name in report.classes}
         others = [name for name, our in ours.items() if sets.classes and our not in sets.classes]
         found = list(report.findings)
@@ -157,16 +160,17 @@ def check_sets(sets: DataSets, track: Track = lambda items: items) -> list[Repor
         if absent := [name for name in sets.classes if name not in silent]:
             text = f"not labelled here, so learned to be absent unless `unlabelled` names them: {_some(absent)}"
             found.append(Finding("warning", "absent-classes", text))
-        reports.append(Report(report.path, report.classes, report.parts, _sorted(found)))
+        reports.append(replace(report, findings=_sorted(found)))
     return reports
 
 
-def check(path: Path, track: Track = lambda items: items) -> Report:
+def check(path: Path, track: Track = lambda items: items, size: int = SIZE) -> Report:
     """Read all of a data set, pictures too, and say what is wrong with it.
 
     Args:
         path: Folder or .zip, see `edge.labelled.objects`.
         track: Wraps the pictures of a split.
+        size: Side of the input that the detector will have, in pixels.
 
     Raises:
         InputError: It is no data set at all.
@@ -182,14 +186,14 @@ def check(path: Path, track: Track = lambda items: items) -> Report:
     looks: dict[str, _Looks] = {}
     for objects in opened:
         findings += [_noted(objects.split, note) for note in objects.notes]
-        findings += _box_findings(objects)
+        findings += _box_findings(objects, size)
         looks[objects.split], more = _look(objects, track)
         findings += more
     findings += _twins(looks)
-    parts = tuple(_numbers(objects) for objects in opened)
+    parts = tuple(_numbers(objects, size) for objects in opened)
     classes = tuple(dict.fromkeys(row["name"] for objects in opened for row in objects.dataset["categories"]))
     findings += _missing_splits(found) + _class_findings(classes, parts)
-    return Report(path, classes, parts, _sorted(findings))
+    return Report(path, size, classes, parts, _sorted(findings))
 
 
 def _sorted(findings: list[Finding]) -> tuple[Finding, ...]:
@@ -218,7 +222,7 @@ def _missing_splits(found: Sequence[str]) -> list[Finding]:
     return [Finding(severity, "missing-split", text) for severity, text in missing]
 
 
-def _box_findings(objects: LabelledObjects) -> list[Finding]:
+def _box_findings(objects: LabelledObjects, size: int) -> list[Finding]:
     split, dataset = objects.split, objects.dataset
     images = {row["id"]: row for row in dataset["images"]}
     tiny: list[str] = []
@@ -228,7 +232,7 @@ def _box_findings(objects: LabelledObjects) -> list[Finding]:
         x, y, w, h = row["bbox"]
         if row["iscrowd"]:
             continue
-        if min(w, h) * _INPUT / max(image["width"], image["height"]) < _TINY_PX:
+        if min(w, h) * size / max(image["width"], image["height"]) < _TINY_PX:
             tiny.append(image["file_name"])
         places[(row["image_id"], *(round(v / _SAME_PX) for v in (x, y, w, h)))].append(row["category_id"])
     twice = [images[key[0]]["file_name"] for key, ids in places.items() if len(ids) > len(set(ids))]
@@ -236,7 +240,7 @@ def _box_findings(objects: LabelledObjects) -> list[Finding]:
     shown = {row["image_id"] for row in dataset["annotations"]}
     empty = [row["file_name"] for row in dataset["images"] if row["id"] not in shown]
     return [
-        *_counted("warning", "tiny-boxes", f"{split}: boxes below {_TINY_PX:g} px at {_INPUT} px input", tiny),
+        *_counted("warning", "tiny-boxes", f"{split}: boxes below {_TINY_PX:g} px at {size} px input", tiny),
         *_counted("warning", "same-box", f"{split}: boxes that are there twice", twice),
         *_counted("warning", "two-classes", f"{split}: one box with two classes", mixed),
         *_counted("info", "no-objects", f"{split}: pictures without objects", empty),
@@ -265,10 +269,7 @@ def _look(objects: LabelledObjects, track: Track) -> tuple[_Looks, list[Finding]
             names.append(name)
             digests.append(hashlib.sha256(encoded).digest())
             thumbnails.append(_thumbnail(image))
-    small = np.array(thumbnails, np.float32).reshape(-1, 8, 9)
-    # Difference hash: is each of 9 x 8 grey pixels brighter than its left neighbour (N. Krawetz, 2013)?
-    bits = (small[:, :, 1:] > small[:, :, :-1]).reshape(-1, 64)
-    looks = _Looks(names, digests, np.where(bits, 1, -1).astype(np.float32), small.reshape(-1, 72))
+    looks = _Looks(names, digests, np.array(thumbnails, np.float32).reshape(-1, 8, 9))
     return looks, [
         *_counted("error", "unreadable", f"{objects.split}: pictures that cannot be read", unreadable),
         *_counted("error", "other-size", f"{objects.split}: pictures of another size than labelled", other_size),
@@ -305,28 +306,39 @@ def _twins(looks: dict[str, _Looks]) -> list[Finding]:
 
 
 def _near(one: _Looks, other: _Looks) -> list[str]:
-    """Return the pictures of the other split, each with its nearest twin in one; exact twins are left out."""
+    """Return the pictures of the other split with a near twin in one, mirrored or not, the exact ones left out."""
     known = set(one.digests)
-    found: list[str] = []
-    for start in range(0, len(other.names), _ROWS):
-        # Of vectors of -1 and 1 the product is 64 less twice the bits that differ.
-        close = other.hashes[start : start + _ROWS] @ one.hashes.T >= 64 - 2 * _NEAR_BITS
-        for row in np.flatnonzero(close.any(axis=1)).tolist():
-            j, twins = start + row, np.flatnonzero(close[row])
-            grey = np.abs(one.thumbnails[twins] - other.thumbnails[j]).mean(axis=1)
-            if grey.min() <= _NEAR_GREY and other.digests[j] not in known:
-                found.append(f"{other.names[j]} ~ {one.names[twins[grey.argmin()]]}")
-    return found
+    found: dict[int, str] = {}
+    theirs = _hashes(other.thumbnails)
+    for mirrored in (False, True):
+        thumbnails = one.thumbnails[:, :, ::-1] if mirrored else one.thumbnails
+        ours = _hashes(thumbnails)
+        for start in range(0, len(theirs), _ROWS):
+            # Of vectors of -1 and 1 the product is 64 less twice the bits that differ.
+            near = theirs[start : start + _ROWS] @ ours.T >= 64 - 2 * _NEAR_BITS
+            for row, i in zip(*np.nonzero(near), strict=True):
+                j = start + int(row)
+                if j in found or other.digests[j] in known:
+                    continue
+                if np.abs(other.thumbnails[j] - thumbnails[i]).mean() <= _NEAR_GREY:
+                    found[j] = f"{other.names[j]} ~ {one.names[i]}{', mirrored' if mirrored else ''}"
+    return list(found.values())
 
 
-def _numbers(objects: LabelledObjects) -> Part:
+def _hashes(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return difference hashes (n, 64) of -1 and 1: is a grey pixel brighter than its left one? (N. Krawetz, 2013)."""
+    brighter = thumbnails[:, :, 1:] > thumbnails[:, :, :-1]
+    return np.where(brighter.reshape(-1, 64), 1, -1).astype(np.float32)
+
+
+def _numbers(objects: LabelledObjects, size: int) -> Part:
     dataset = objects.dataset
     name_of = {row["id"]: row["name"] for row in dataset["categories"]}
     images = {row["id"]: row for row in dataset["images"]}
     rows = [row for row in dataset["annotations"] if not row["iscrowd"]]
     boxes = Counter(name_of[row["category_id"]] for row in rows)
     shown = Counter(name for name, _ in {(name_of[row["category_id"]], row["image_id"]) for row in rows})
-    scale = [_INPUT / max(images[row["image_id"]][side] for side in ("width", "height")) for row in rows]
+    scale = [size / max(images[row["image_id"]][side] for side in ("width", "height")) for row in rows]
     wh = np.array([row["bbox"][2:] for row in rows], np.float64).reshape(-1, 2)
 
     def percentiles(values: NDArray[np.float64]) -> tuple[float, ...]:

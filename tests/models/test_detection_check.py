@@ -114,6 +114,10 @@ def _near(data: Clean) -> None:
     cv2.imwrite(str(data.file("test", 1)), brighter)
 
 
+def _mirrored(data: Clean) -> None:
+    cv2.imwrite(str(data.file("test", 1)), picture(2)[:, ::-1])
+
+
 def _no_train(data: Clean) -> None:
     del data.splits["train"]
 
@@ -151,6 +155,7 @@ FAULTS: list[tuple[str, str, str, Callable[[Clean], Any]]] = [
     ("error", "leak", "train and test: pictures that are in both: 1",
      lambda d: shutil.copy(d.file("train", 0), d.file("test", 2))),
     ("warning", "near-leak", "test: pictures nearly the same as one of train: 1", _near),
+    ("warning", "near-leak", "test: pictures nearly the same as one of train: 1", _mirrored),
     ("warning", "same-box", "train: boxes that are there twice: 1", lambda d: d.add("train", [8, 4, 20, 24])),
     ("warning", "two-classes", "train: one box with two classes: 1", lambda d: d.add("train", [8, 4, 20, 24], 2)),
     ("info", "no-objects", "train: pictures without objects: 1", lambda d: d.drop("train", lambda r: r["image_id"])),
@@ -175,6 +180,14 @@ def test_each_fault_is_found_and_nothing_else(
     assert json.loads(json.dumps(report.to_json()))["findings"][0]["kind"] == kind
 
 
+def test_boxes_are_measured_at_the_size_of_the_input(clean: Clean) -> None:
+    clean.add("train", [40, 5, 0.5, 10])
+    small, large = check(clean.save(), size=320), check(clean.save(), size=640)
+    assert kinds(small) == [("warning", "tiny-boxes")] and "below 3 px at 320 px" in small.findings[0].text
+    assert kinds(large) == [] and "box side at 640 px" in shown(large)
+    assert large.parts[1].side_px[1] == pytest.approx(2 * small.parts[1].side_px[1], abs=0.02)
+
+
 def test_no_train(clean: Clean) -> None:
     _no_train(clean)
     report = check(clean.save())
@@ -192,6 +205,13 @@ def test_flat_pictures_are_no_twins(clean: Clean) -> None:
     for split, value in (("train", 20), ("valid", 120), ("test", 220)):
         cv2.imwrite(str(clean.file(split, 0)), np.full((H, W, 3), value, np.uint8))
     assert check(clean.save()).findings == ()
+
+
+def test_every_pair_of_near_twins_is_compared(clean: Clean, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.detection.check._ROWS", 2)
+    cv2.imwrite(str(clean.file("test", 2)), cv2.add(picture(5), np.full((H, W, 3), 3, np.uint8)))
+    (finding,) = check(clean.save()).findings
+    assert finding.examples == ("test/2.png ~ train/5.png",)
 
 
 def test_what_is_no_data_set(tmp_path: Path) -> None:
