@@ -43,6 +43,9 @@ MATCH_IOU = 0.5
 AGREEMENT_IOUS = tuple(i / 100 for i in range(50, 100, 5))
 """Overlaps, those of mAP50-95, over which the agreement of a detector with the float model is averaged."""
 
+CONFIDENCE = 1.645
+"""Standard errors below which 19 of 20 values of a normal distribution do not fall."""
+
 REJECTED_SUFFIX = ".rejected"
 
 Answer = Detections | Classification
@@ -124,22 +127,31 @@ class Gate:
             measured = agreement(self.reference, measured)
         record = verdict(self.reference, measured, self.max_drop)
         if isinstance(self.data.labels, Boxes):
-            record = record.model_copy(update={"agreement": self._agreement(measured)})
+            agreed, low = self._agreement(measured)
+            record = record.model_copy(update={"agreement": agreed, "agreement_low": low})
         return measured, record
 
-    def _agreement(self, measured: Measurement) -> float:
+    def _agreement(self, measured: Measurement) -> tuple[float, float]:
         """Return the mean F1 over `AGREEMENT_IOUS` of boxes that reach the model's own score threshold.
 
         Of the pictures' labels a repair may meet a few more or a few less by chance; of the float model's boxes it can
         only lose. So this tells two models apart on pictures that are too few for their accuracies.
+
+        Returns:
+            The agreement, and the lower end of its one-sided confidence interval over the pictures.
         """
         pairs = [
             [_scored(answer, self.reference.conf) for answer in answers]
             for answers in zip(self.reference.answers, measured.answers, strict=True)
         ]
         counts = np.array([[_box_counts(one, other, iou) for one, other in pairs] for iou in AGREEMENT_IOUS])
-        matched, boxes = counts.sum(axis=(0, 1))
-        return float(2 * matched / boxes) if boxes else 1.0
+        twice, boxes = 2 * counts[..., 0].mean(axis=0), counts[0, :, 1]
+        if not boxes.any():
+            return 1.0, 1.0
+        value = twice.sum() / boxes.sum()
+        # The standard error of a ratio of two sums.
+        error = np.sqrt(np.square(twice - value * boxes).sum()) / boxes.sum()
+        return float(value), float(value - CONFIDENCE * error)
 
 
 def measure(path: Path, data: GateData) -> Measurement:
@@ -234,11 +246,11 @@ def passed(record: GateRecord) -> bool:
 
 
 def expected_drop(record: GateRecord) -> float:
-    """Return the points that a model with this agreement loses on many pictures; 0 where no agreement was measured.
+    """Return the points that a model with this agreement, at its least, loses; 0 where no agreement was measured.
 
     The share of its accuracy that a detector lost was (1 - agreement)^2 in every case that docs/quantisation.md lists.
     """
-    return 0.0 if record.agreement is None else 100 * record.reference * (1 - record.agreement) ** 2
+    return 0.0 if record.agreement_low is None else 100 * record.reference * (1 - record.agreement_low) ** 2
 
 
 def sound(record: GateRecord) -> bool:
@@ -259,7 +271,7 @@ def explained(record: GateRecord) -> str:
         return f"{record.drop:.2f} points lost, {record.max_drop:g} allowed"
     agreed = ""
     if record.agreement is not None:
-        agreed = f"agreement with float {record.agreement:.3f}, for which {expected_drop(record):.2f} are usual"
+        agreed = f"agreement with float {record.agreement:.3f}, for which up to {expected_drop(record):.2f} are usual"
     if not sound(record):
         return f"{record.drop:.2f} points lost, by luck: {agreed}, {record.max_drop:g} allowed"
     return "; ".join(filter(None, (f"{record.drop:.2f} points lost, {record.max_drop:g} allowed", agreed))) + "; enough"
@@ -268,7 +280,7 @@ def explained(record: GateRecord) -> str:
 def doubt(record: GateRecord) -> str:
     """Say what is to be expected of a model that passes without being `sound`."""
     return (
-        f"agreement with the float model's boxes is {record.agreement:.3f}, for which a loss of "
+        f"agreement with the float model's boxes is {record.agreement:.3f}, for which a loss of up to "
         f"{expected_drop(record):.2f} points is usual, more than the {record.max_drop:g} allowed: other pictures may "
         "lose more than these; --rescue auto mends an int8, better with hundreds of pictures in --calibrate than with "
         "dozens"

@@ -157,7 +157,8 @@ class _Student:
         random = np.random.default_rng(self._plan.seed)
         order: list[int] = []
         losses: list[float] = []
-        start, limit_s = perf_counter(), math.inf if self._plan.minutes is None else 60 * self._plan.minutes
+        limit_s = math.inf if self._plan.minutes is None else 60 * self._plan.minutes
+        start = perf_counter()
         for step in range(self._plan.steps):
             progress = max(step / self._plan.steps, (perf_counter() - start) / limit_s)
             if progress >= 1:
@@ -167,6 +168,8 @@ class _Student:
                 order += random.permutation(len(images)).tolist()
             chosen, order = order[: self._plan.batch], order[self._plan.batch :]
             losses.append(float(self._step(tf.constant(_augmented(images[chosen], random)))))
+            if step == 0:  # which traces the graph: preparation, not training
+                start = perf_counter()
         return losses
 
     def loss_on(self, images: Float32, batch: int) -> float:

@@ -145,20 +145,40 @@ def test_boxes_beside_the_float_ones_are_seen_where_the_labels_see_nothing(coco,
     assert gate.judge(path)[1].agreement == 0.0
 
 
+def agreeing(record, agreement, **changes):
+    return record.model_copy(update={"agreement": agreement, "agreement_low": agreement, **changes})
+
+
+def test_few_pictures_make_an_agreement_doubtful(coco, tmp_path):
+    good = tiny_detector().save(tmp_path / "good.tflite")
+    gate = Gate(good, open_gate_data(*coco, tiny_detector().spec), 1.0)
+    kept, _ = gate.judge(good)
+    path, lows = tmp_path / "half.tflite", []
+    for times in (1, 16):
+        # Of three boxes in two pictures, or as many times these, one is lost, always in the second.
+        answers = [kept.answers[0], kept.answers[1][:0]] * times
+        gate.reference = replace(kept, answers=kept.answers * times)
+        gate._measured[path] = replace(kept, answers=tuple(answers))
+        _, record = gate.judge(path)
+        assert record.agreement == pytest.approx(2 * 2 / 5)
+        lows.append(record.agreement - record.agreement_low)
+    # Residuals 4 - .8 * 4 and 0 - .8 * 1, of five boxes.
+    assert lows == pytest.approx([1.645 * np.hypot(0.8, 0.8) / 5, 1.645 * np.hypot(0.8, 0.8) / 5 / 4])
+
+
 def test_passing_is_luck_where_the_agreement_says_otherwise():
-    record = GateRecord(
-        metric="mAP50-95", dataset="d", images=50, reference=0.2, value=0.21, drop=-1, max_drop=1, agreement=0.7
-    )
+    record = GateRecord(metric="mAP50-95", dataset="d", images=50, reference=0.2, value=0.21, drop=-1, max_drop=1)
+    record = agreeing(record, 0.7)
     assert expected_drop(record) == pytest.approx(1.8)
     assert passed(record) and not sound(record)
-    better = record.model_copy(update={"drop": 0.5, "agreement": 0.8})
+    better = agreeing(record, 0.8, drop=0.5)
     assert sound(better) and rank(better) > rank(record)
-    refused = record.model_copy(update={"drop": 1.1, "agreement": 0.9})
+    refused = agreeing(record, 0.9, drop=1.1)
     assert rank(record) > rank(refused)
     assert not sound(better.model_copy(update={"max_drop": 0.7}))
-    assert sound(record.model_copy(update={"agreement": None}))
-    assert "by luck: agreement with float 0.700, for which 1.80 are usual, 1 allowed" in explained(record)
-    assert explained(better).endswith("for which 0.80 are usual; enough")
+    assert sound(agreeing(record, None))
+    assert "by luck: agreement with float 0.700, for which up to 1.80 are usual, 1 allowed" in explained(record)
+    assert explained(better).endswith("for which up to 0.80 are usual; enough")
     assert explained(refused) == "1.10 points lost, 1 allowed"
     assert "other pictures may lose more" in doubt(record)
 

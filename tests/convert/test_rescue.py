@@ -353,9 +353,9 @@ def test_auto_keeps_the_better_of_those_that_pass_by_luck(model):
 def test_fine_tuning_ends_when_its_time_is_up(start, monkeypatch):
     state = start.copy()
     state.plan = Plan(steps=1000, batch=2, rate=0.1, minutes=0.5)
-    clock = iter(range(0, 10_000, 10))  # each step takes ten seconds
+    clock = iter((0, 0, 1000, *range(1010, 9000, 10)))  # preparation, then steps of ten seconds
     monkeypatch.setattr("convert.rescue.finetune.perf_counter", lambda: next(clock))
-    assert STEPS["fine-tuning"].apply(state).endswith("in 2 steps")
+    assert STEPS["fine-tuning"].apply(state).endswith("in 3 steps")
 
 
 def test_a_classifier_is_rescued_too():
