@@ -306,23 +306,23 @@ def _twins(looks: dict[str, _Looks]) -> list[Finding]:
 
 
 def _near(one: _Looks, other: _Looks) -> list[str]:
-    """Return the pictures of the other split with a near twin in one, mirrored or not, the exact ones left out."""
+    """Return the pictures of the other split, each with its nearest twin in one; exact twins are left out."""
     known = set(one.digests)
-    found: dict[int, str] = {}
     theirs = _hashes(other.thumbnails)
+    found: dict[int, tuple[float, str]] = {}
     for mirrored in (False, True):
         thumbnails = one.thumbnails[:, :, ::-1] if mirrored else one.thumbnails
         ours = _hashes(thumbnails)
         for start in range(0, len(theirs), _ROWS):
             # Of vectors of -1 and 1 the product is 64 less twice the bits that differ.
-            near = theirs[start : start + _ROWS] @ ours.T >= 64 - 2 * _NEAR_BITS
-            for row, i in zip(*np.nonzero(near), strict=True):
-                j = start + int(row)
-                if j in found or other.digests[j] in known:
-                    continue
-                if np.abs(other.thumbnails[j] - thumbnails[i]).mean() <= _NEAR_GREY:
-                    found[j] = f"{other.names[j]} ~ {one.names[i]}{', mirrored' if mirrored else ''}"
-    return list(found.values())
+            close = theirs[start : start + _ROWS] @ ours.T >= 64 - 2 * _NEAR_BITS
+            for row in np.flatnonzero(close.any(axis=1)).tolist():
+                j, twins = start + row, np.flatnonzero(close[row])
+                grey = np.abs(thumbnails[twins] - other.thumbnails[j]).mean(axis=(1, 2))
+                if grey.min() <= min(_NEAR_GREY, found.get(j, (_NEAR_GREY,))[0]) and other.digests[j] not in known:
+                    twin = f"{one.names[twins[grey.argmin()]]}{', mirrored' if mirrored else ''}"
+                    found[j] = float(grey.min()), f"{other.names[j]} ~ {twin}"
+    return [found[j][1] for j in sorted(found)]
 
 
 def _hashes(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
