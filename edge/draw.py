@@ -64,12 +64,17 @@ def text_color(background: Color) -> Color:
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
-def ascii_label(label: str, class_id: int) -> str:
-    """Return a label in the letters that OpenCV's font has; `class N` where too little of it is left."""
-    plain = unicodedata.normalize("NFKD", label.translate(_LETTERS))
+def ascii_text(text: str, instead: str) -> str:
+    """Return a text in the letters that OpenCV's font has; `instead` where too little of it is left."""
+    plain = unicodedata.normalize("NFKD", text.translate(_LETTERS))
     kept = [c for c in plain if not unicodedata.combining(c)]
     known = [c if " " <= c <= "~" else "?" for c in kept]
-    return "".join(known).strip() if known.count("?") * 2 <= len(known) and known else f"class {class_id}"
+    return "".join(known).strip() if known.count("?") * 2 <= len(known) and known else instead
+
+
+def ascii_label(label: str, class_id: int) -> str:
+    """Return a label as `ascii_text` does; `class N` where too little of it is left."""
+    return ascii_text(label, f"class {class_id}")
 
 
 class Painter:
@@ -120,6 +125,14 @@ class Painter:
             y += drawn
             if y + drawn > height:
                 break
+
+    def draw_line(self, image: Image, text: str, color: Color) -> None:
+        """Write an ASCII text on `image`, a strip of uint8 (H, W, 3) BGR, in place: at its left, halfway up."""
+        height, width = image.shape[:2]
+        style = _style(width, height)
+        measured = self._fit(text, style, width)
+        origin = (style.pad, (height + measured.above) // 2)
+        cv2.putText(image, measured.text, origin, _FONT, style.scale, color, style.text_line, cv2.LINE_AA)
 
     def name(self, class_id: int) -> str:
         """Return the name that is drawn for a class."""

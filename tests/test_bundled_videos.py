@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import golden_videos
 import numpy as np
@@ -63,7 +61,7 @@ def test_the_marks_are_of_these_clips(shared_data, clip: Clip) -> None:
     capture.release()
 
 
-def test_a_score_counts_frames_with_the_right_label_at_the_right_place(tmp_path: Path) -> None:
+def test_a_score_counts_frames_with_the_right_label_at_the_right_place() -> None:
     track = Track("a car", "car", "second", 10, 14, {10: (0, 0, 100, 50), 14: (40, 0, 140, 50)})
     np.testing.assert_array_equal(track.box(11), [10, 0, 110, 50])
     right = {frame: [("bus", track.box(frame)), ("car", track.box(frame))] for frame in range(10, 15)}

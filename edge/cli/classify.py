@@ -15,6 +15,7 @@ def classify(
     model: options.Model,
     top: Annotated[int, typer.Option(help="Classes to name per frame.")] = 5,
     save: running.Save = None,
+    sheet: running.Sheet = None,
     json: running.Json = None,
     csv: running.Csv = None,
     show: running.Show = False,
@@ -34,7 +35,7 @@ def classify(
     """Name what pictures, videos, cameras and streams show."""
     with running.native_silence(), ExitStack() as stack:
         sources = running.open_sources(source, stack)
-        outputs = running.plan_outputs(sources, save, json, "lines", csv, show, force)
+        outputs = running.plan_outputs(sources, save, sheet, json, "lines", csv, show, force)
         # Only now: what cannot be read or written is said before a model is loaded.
         from edge import selftest
         from edge.classifier import Classifier

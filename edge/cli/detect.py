@@ -76,6 +76,7 @@ def detect(
         float | None, typer.Option(help="From window to window, as a share of it; 0.25.", rich_help_panel=_SLIDING)
     ] = None,
     save: running.Save = None,
+    sheet: running.Sheet = None,
     json: running.Json = None,
     json_format: Annotated[JsonFormat, typer.Option("--format", help="Of --json.")] = JsonFormat.LINES,
     csv: running.Csv = None,
@@ -102,7 +103,7 @@ def detect(
         raise InputError(f"--{next(iter(given)).replace('_', '-')}: is for a classifier, with --method sliding-window")
     with running.native_silence(), ExitStack() as stack:
         sources = running.open_sources(source, stack)
-        outputs = running.plan_outputs(sources, save, json, json_format.value, csv, show, force)
+        outputs = running.plan_outputs(sources, save, sheet, json, json_format.value, csv, show, force)
         # Only now: what cannot be read or written is said before a model is loaded.
         from edge import selftest
         from edge.detector import Detector

@@ -33,6 +33,10 @@ Save = Annotated[
     str | None,
     typer.Option(help="Annotated video (.mp4, .mkv, .avi, .webm), picture, or a folder for all.", show_default=False),
 ]
+Sheet = Annotated[
+    str | None,
+    typer.Option(help="Contact sheet: a dozen annotated frames of the run in one picture.", show_default=False),
+]
 Json = Annotated[str | None, typer.Option("--json", help="One JSON line a frame; - is stdout.", show_default=False)]
 Csv = Annotated[str | None, typer.Option("--csv", help="Table of results; - is stdout.", show_default=False)]
 Show = Annotated[bool, typer.Option("--show", help="Open a window; q or Esc ends.")]
@@ -52,6 +56,7 @@ class Output:
 def plan_outputs(
     sources: Sequence[Source],
     save: str | None = None,
+    sheet: str | None = None,
     json: str | None = None,
     json_format: str = "lines",
     csv: str | None = None,
@@ -66,6 +71,8 @@ def plan_outputs(
     outputs = []
     if save is not None:
         outputs.append(Output(_save_kind(save, sources), save, "--save"))
+    if sheet is not None:
+        outputs.append(Output("sheet", _checked_sheet(sheet), "--sheet"))
     if json is not None:
         outputs.append(Output(json_format, json, "--json"))
     if csv is not None:
@@ -107,6 +114,14 @@ def _save_kind(target: str, sources: Sequence[Source]) -> str:
         known = ", ".join([*VIDEO_FORMATS, *sorted(PICTURE_FORMATS)])
         raise OutputError(f"--save {target}: cannot write {suffix}; expected one of {known}, or a folder")
     return "folder"
+
+
+def _checked_sheet(target: str) -> str:
+    from edge.sinks.images import PICTURE_FORMATS
+
+    if Path(target).suffix.lower() not in PICTURE_FORMATS:
+        raise OutputError(f"--sheet {target}: expected a picture name ending in {', '.join(sorted(PICTURE_FORMATS))}")
+    return target
 
 
 def _check_target(output: Output, path: Path, sources: Sequence[Source], force: bool) -> None:

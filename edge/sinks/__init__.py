@@ -9,6 +9,7 @@ from pathlib import Path
 from edge.sinks.base import Overlay, Sink
 from edge.sinks.coco import CocoSink
 from edge.sinks.images import FolderSink, PictureSink
+from edge.sinks.sheet import SheetSink
 from edge.sinks.text import CsvSink, JsonLinesSink, TextSink
 from edge.sinks.video import VideoSink
 from edge.sinks.window import WindowSink
@@ -37,6 +38,7 @@ SINKS: dict[str, Callable[[str, SinkContext], Sink]] = {
     "video": lambda target, context: VideoSink(Path(target), context.overlay),
     "picture": lambda target, context: PictureSink(Path(target), context.overlay),
     "folder": lambda target, context: FolderSink(Path(target), context.overlay),
+    "sheet": lambda target, context: SheetSink(Path(target), context.labels),
     "lines": lambda target, context: JsonLinesSink(target, context.labels),
     "coco": lambda target, context: CocoSink(target, context.labels),
     "text": lambda target, context: TextSink(target, context.labels),

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from edge.errors import OutputError
-from edge.frame import Frame
+from edge.frame import Frame, Image
 from edge.result import Result
 from edge.sinks.base import Overlay, make_parent, write_atomically
 from edge.sinks.video import VideoSink
@@ -17,6 +17,19 @@ PICTURE_FORMATS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", "
 """Suffixes that annotated pictures can have."""
 
 _JPEG_QUALITY = 95
+
+
+def write_picture(path: Path, image: Image) -> None:
+    """Write uint8 (H, W, 3) BGR as a whole picture file, or leave what was there.
+
+    Raises:
+        OutputError: It cannot be written, or this OpenCV cannot encode what the suffix names.
+    """
+    ok, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not ok:
+        raise OutputError(f"{path}: this OpenCV cannot encode {path.suffix}; use .jpg or .png")
+    make_parent(path)
+    write_atomically(path, data.tobytes())
 
 
 class PictureSink:
@@ -39,13 +52,7 @@ class PictureSink:
         Raises:
             OutputError: It cannot be written.
         """
-        ok, data = cv2.imencode(
-            self._path.suffix, self._overlay.draw(result), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        )
-        if not ok:
-            raise OutputError(f"{self._path}: this OpenCV cannot encode {self._path.suffix}; use .jpg or .png")
-        make_parent(self._path)
-        write_atomically(self._path, data.tobytes())
+        write_picture(self._path, self._overlay.draw(result))
         self.outputs = [self._path]
 
     def close(self) -> None:

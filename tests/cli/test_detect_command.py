@@ -109,6 +109,19 @@ def test_a_video_to_every_kind_of_file(edge: Edge, street: Path, tmp_path: Path)
     assert result.stdout == ""
 
 
+def test_a_contact_sheet(edge: Edge, street: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "sheet.png"
+    result = edge("-s", street, "--sheet", out)
+    assert result.exit_code == 0, result.output
+    assert str(out) in result.stderr
+    assert cv2.imread(str(out)).shape[1] == 1600
+    before = out.read_bytes()
+    refused(edge("-s", street, "--sheet", out), "--sheet", "exists", "--force")
+    assert out.read_bytes() == before
+    assert edge("-s", street, "--sheet", out, "--force", "--classes", "red", "-q").exit_code == 0
+    assert out.read_bytes() != before
+
+
 def test_coco_results(edge: Edge, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in (7, 41):
@@ -225,6 +238,9 @@ def test_outputs_that_would_destroy_something_are_refused(edge: Edge, street: Pa
         (["--save", tmp_path / "a.gif"], "cannot write .gif"),
         (["--save", tmp_path / "a.png"], "more than one picture"),
         (["--save", tmp_path / "a.mp4", "-s", street], "2 sources do not fit in one video"),
+        (["--sheet", "-"], "expected a picture name"),
+        (["--sheet", tmp_path / "a.mp4"], "expected a picture name ending in .bmp, .jpeg, .jpg"),
+        (["--sheet", tmp_path / "a.png", "--json", tmp_path / "a.png"], "two outputs"),
         (["--format", "coco"], "--json"),
         (["--json", "-", "--csv", "-"], "two outputs"),
         (["--json", tmp_path / "x", "--csv", tmp_path / "y" / ".." / "x"], "two outputs"),
@@ -306,7 +322,8 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
 def test_an_interrupt_leaves_files_that_can_be_read(model: Path, tmp_path: Path, signals: list[signal.Signals]) -> None:
     long = clip(tmp_path / "long.avi", 3000, size_wh=(320, 240), codec="MJPG")
     video, lines, table, coco = (tmp_path / f"a.{kind}" for kind in ("mp4", "jsonl", "csv", "json"))
-    process = start(model, "-s", long, "--save", video, "--json", lines, "--csv", table, "-q")
+    sheet = tmp_path / "a.jpg"
+    process = start(model, "-s", long, "--save", video, "--json", lines, "--csv", table, "--sheet", sheet, "-q")
     until(lambda: lines.exists() and len(lines.read_bytes()) > 5000, process)
     for number in signals:
         process.send_signal(number)
@@ -317,6 +334,7 @@ def test_an_interrupt_leaves_files_that_can_be_read(model: Path, tmp_path: Path,
     assert 10 < len(rows) < 3000
     assert len(frames_of(video)) == len(rows)
     assert table.read_text().startswith("source,")
+    assert cv2.imread(str(sheet)).shape[1] == 1600
 
 
 def test_a_reader_that_goes_away_ends_the_run_quietly(model: Path, tmp_path: Path) -> None:

@@ -174,3 +174,13 @@ def test_no_frame_size_label_or_box_is_too_odd_to_draw(
     Painter((label,)).draw_classes(image, Classification((0, 1), (score, 0.0)))
     assert image.shape == (height, width, 3)
     assert image.any()
+
+
+def test_a_line_of_text_stays_in_its_strip() -> None:
+    strip = black(120, 20)
+    Painter().draw_line(strip, "a name that is far too long for this 0:12.3", (255, 255, 255))
+    x1, y1, x2, y2 = drawn(strip)
+    assert x1 < 8 and 90 < x2 < 120 and y1 > 3 and y2 < 18
+    short = black(120, 20)
+    Painter().draw_line(short, "0:12.3", (255, 255, 255))
+    assert drawn(short)[2] < 60
