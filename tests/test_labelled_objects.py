@@ -15,7 +15,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import SharedData
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -778,7 +777,7 @@ def test_noise_in_coco(tmp_path_factory: pytest.TempPathFactory, value: Any, pla
         ("tiny_coco_416", {"train": (50, 470), "val": (50, 382)}),
     ],
 )
-def test_real_sets(shared_data: SharedData, name: str, counts: dict[str, tuple[int, int]]) -> None:
+def test_real_sets(shared_data: Callable[[str], Path], name: str, counts: dict[str, tuple[int, int]]) -> None:
     path = shared_data(f"det/{name}.zip")
     assert object_splits(path) == tuple(counts)
     for split, (images, boxes) in counts.items():
