@@ -435,9 +435,15 @@ def test_tags_of_yaml_run_nothing(tmp_path: Path) -> None:
 
 
 def test_aliases_of_yaml_do_not_grow(tmp_path: Path) -> None:
+    """Thirty lines that stand for 10 to the 29th names."""
     levels = [f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * 10)}]" for i in range(1, 30)]
-    with pytest.raises(InputError, match="as a list or as number"):
-        yolo_set(tmp_path, "", "x0: &x0 [y]\n" + "\n".join(levels) + "\nnames: *x29")
+    bomb = "x0: &x0 [y]\n" + "\n".join(levels)
+    for use in ("names: *x29", "names: [a]\ntrain: *x29"):
+        with pytest.raises(InputError, match=r"as a list or as number|a path or a list of paths") as raised:
+            yolo_set(tmp_path, "", f"{bomb}\n{use}")
+        assert len(str(raised.value)) < 600
+    with pytest.raises(InputError, match="expected YAML"):
+        yolo_set(tmp_path, "", "names: &a [*a]")
 
 
 def test_without_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
