@@ -127,12 +127,19 @@ class Painter:
                 break
 
     def draw_line(self, image: Image, text: str, color: Color) -> None:
-        """Write an ASCII text on `image`, a strip of uint8 (H, W, 3) BGR, in place: at its left, halfway up."""
+        """Write an ASCII text on `image`, a strip of uint8 (H, W, 3) BGR, in place: at its left, halfway up.
+
+        Of a text that is too long the end is shown: names of files differ there.
+        """
         height, width = image.shape[:2]
         style = _style(width, height)
-        measured = self._fit(text, style, width)
-        origin = (style.pad, (height + measured.above) // 2)
-        cv2.putText(image, measured.text, origin, _FONT, style.scale, color, style.text_line, cv2.LINE_AA)
+        for cut in range(len(text)):
+            shown = f"...{text[cut:]}" if cut else text
+            (w, h), _ = cv2.getTextSize(shown, _FONT, style.scale, style.text_line)
+            if w + 2 * style.pad <= width:
+                origin = (style.pad, (height + h) // 2)
+                cv2.putText(image, shown, origin, _FONT, style.scale, color, style.text_line, cv2.LINE_AA)
+                return
 
     def name(self, class_id: int) -> str:
         """Return the name that is drawn for a class."""

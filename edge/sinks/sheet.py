@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -41,11 +41,35 @@ class _Tile(NamedTuple):
     frame: Frame
 
 
+class _Sample:
+    """Frames 0, s, 2s ... of a series; whenever there are too many, every other is dropped and s doubles."""
+
+    def __init__(self) -> None:
+        self.tiles: list[_Tile] = []
+        self.stride = 1
+        self._seen = 0
+
+    def offer(self, tile: Callable[[], _Tile], most: int) -> None:
+        """Count a frame, and make its tile if it is one of the evenly spaced."""
+        if self._seen % self.stride == 0:
+            self.tiles.append(tile())
+            while len(self.tiles) > most:
+                self.tiles = self.tiles[::2]
+                self.stride *= 2
+        self._seen += 1
+
+    def evenly(self, number: int) -> list[_Tile]:
+        """Return so many of the tiles, or all where there are fewer."""
+        chosen = np.linspace(0, len(self.tiles) - 1, min(number, len(self.tiles))).round().astype(int)
+        return [self.tiles[i] for i in chosen]
+
+
 class SheetSink:
     """One picture with a dozen frames of the run, each with its time, or its name where it is a picture file.
 
-    Frames 0, s, 2s ... are kept; whenever there are too many, every other is dropped and s doubles. So memory is
-    bounded, and only a few frames are drawn at all. Boxes and letters are drawn after scaling, to stay readable.
+    Memory is bounded, and only a few frames are drawn at all. Boxes and letters are drawn after scaling, to stay
+    readable. Cameras that run side by side get an equal share, one behind the other: as one series their frames may
+    alternate in step with the stride, and all but one camera would be missing.
     """
 
     def __init__(self, path: Path, labels: Sequence[str]) -> None:
@@ -62,23 +86,17 @@ class SheetSink:
         self._path = path
         self._overlay = Overlay(labels)
         self._painter = Painter()
-        self._tiles: list[_Tile] = []
+        self._samples: dict[str, _Sample] = {}
         self._cell_wh = (0, 0)
         self._columns = 0
-        self._stride = 1
-        self._seen = 0
         self.outputs: list[Path] = []
 
     def write(self, result: Result) -> None:
         """Keep a small annotated copy of the frame if it is one of the evenly spaced."""
-        if self._seen % self._stride == 0:
-            if not self._tiles:
-                self._lay_out(*result.frame.size_wh)
-            self._tiles.append(self._tile(result))
-            if len(self._tiles) > KEPT:
-                self._tiles = self._tiles[::2]
-                self._stride *= 2
-        self._seen += 1
+        if not self._samples:
+            self._lay_out(*result.frame.size_wh)
+        sample = self._samples.setdefault(result.frame.source if result.frame.live else "", _Sample())
+        sample.offer(lambda: self._tile(result), max(1, KEPT // len(self._samples)))
 
     def close(self) -> None:
         """Write the picture; without a frame there is none.
@@ -86,11 +104,11 @@ class SheetSink:
         Raises:
             OutputError: It cannot be written; what was there before is kept.
         """
-        tiles, self._tiles = self._tiles, []
-        if not tiles:
+        samples, self._samples = self._samples, {}
+        if not samples:
             return
-        chosen = np.linspace(0, len(tiles) - 1, min(FRAMES, len(tiles))).round().astype(int)
-        write_picture(self._path, self._sheet([tiles[i] for i in chosen]))
+        share = max(1, FRAMES // len(samples))
+        write_picture(self._path, self._sheet([tile for sample in samples.values() for tile in sample.evenly(share)]))
         self.outputs = [self._path]
 
     def _lay_out(self, width: int, height: int) -> None:
@@ -141,7 +159,7 @@ class SheetSink:
 
 def _caption(frame: Frame, several: bool) -> str:
     """Say when a frame was, and in what where there are several sources; of a picture, its name."""
-    name = ascii_text(Path(frame.source).name or frame.source, f"frame {frame.index}")
+    name = ascii_text(frame.source if frame.live else Path(frame.source).name, f"frame {frame.index}")
     if frame.still:
         return name
     return f"{name} {clock(frame.timestamp_s)}" if several else clock(frame.timestamp_s)

@@ -181,6 +181,10 @@ def test_a_line_of_text_stays_in_its_strip() -> None:
     Painter().draw_line(strip, "a name that is far too long for this 0:12.3", (255, 255, 255))
     x1, y1, x2, y2 = drawn(strip)
     assert x1 < 8 and 90 < x2 < 120 and y1 > 3 and y2 < 18
+    other = black(120, 20)
+    Painter().draw_line(other, "a name that is far too long for this 0:12.4", (255, 255, 255))
+    assert (strip != other).any()
+    Painter().draw_line(black(1, 20), "0:12.3", (255, 255, 255))
     short = black(120, 20)
     Painter().draw_line(short, "0:12.3", (255, 255, 255))
     assert drawn(short)[2] < 60

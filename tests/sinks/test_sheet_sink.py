@@ -65,11 +65,31 @@ def test_memory_is_bounded_and_the_run_is_covered(tmp_path_factory: pytest.TempP
     small = grey(9, (16, 9))
     for i in range(frames):
         sink.write(result(i, image=small, boxes=0))
-        assert len(sink._tiles) <= KEPT
-    kept = [tile.frame.index for tile in sink._tiles]
+        assert len(sink._samples[""].tiles) <= KEPT
+    kept = [tile.frame.index for tile in sink._samples[""].tiles]
     assert len(kept) == frames or len(kept) >= KEPT // 2
     assert len(set(np.diff(kept))) <= 1
-    assert kept[0] == 0 and frames - 1 - kept[-1] < sink._stride
+    assert kept[0] == 0 and frames - 1 - kept[-1] < sink._samples[""].stride
+
+
+def test_cameras_whose_frames_alternate_get_an_equal_share(tmp_path: Path) -> None:
+    sink = SheetSink(tmp_path / "a.png", ())
+    for i in range(300):
+        for camera, value in (("0", 60), ("rtsp://***@gate/stream", 120), ("1", 200)):
+            sink.write(result(i, camera, grey(value), boxes=0, live=True))
+        assert sum(len(sample.tiles) for sample in sink._samples.values()) <= KEPT
+    sink.close()
+    image = cv2.imread(str(tmp_path / "a.png"))
+    assert image is not None
+    assert cells(image, 4, 3) == [60] * 4 + [120] * 4 + [200] * 4
+
+
+def test_a_long_name_keeps_its_end(tmp_path: Path) -> None:
+    names = [f"{'a-name-of-many-letters' * 4}-{i}.jpg" for i in range(2)]
+    first, second = (
+        sheet(tmp_path / f"{i}.png", [result(0, name, grey(0), 0, fps=None)]) for i, name in enumerate(names)
+    )
+    assert (first != second).any()
 
 
 def test_boxes_and_letters_are_drawn_in_the_size_of_the_sheet(tmp_path: Path) -> None:
