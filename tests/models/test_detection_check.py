@@ -188,6 +188,14 @@ def test_boxes_are_measured_at_the_size_of_the_input(clean: Clean) -> None:
     assert large.parts[1].side_px[1] == pytest.approx(2 * small.parts[1].side_px[1], abs=0.02)
 
 
+def test_regions_that_are_left_open_are_no_faults(clean: Clean) -> None:
+    for box in ([40, 5, 0.5, 10], [8, 4, 20, 24]):
+        clean.add("train", box)
+        clean.splits["train"]["annotations"][-1]["iscrowd"] = 1
+    report = check(clean.save())
+    assert report.findings == () and (report.parts[0].boxes, report.parts[0].crowds) == (12, 2)
+
+
 def test_no_train(clean: Clean) -> None:
     _no_train(clean)
     report = check(clean.save())
