@@ -6,8 +6,8 @@ right by definition, on any picture. Rounding passes gradients straight through 
 Propagating Gradients Through Stochastic Neurons", 2013; Jacob et al., "Quantization and Training of Neural Networks
 for Efficient Integer-Arithmetic-Only Inference", 2018).
 
-Kernels move in units of their own int8 step and biases in units of their output's, so that one learning rate fits
-every layer of every network.
+Kernels move in units of their own int8 step, biases in units of their output's, and the ends of a tensor's range in
+`_RANGE_STEPS` of its steps, so that one learning rate fits every layer of every network.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ import tensorflow as tf
 
 from convert.rescue.importance import output_error, relative_error
 from convert.rescue.network import CONVOLUTIONS, Float32, Network, channel_axis
+from convert.rescue.ranges import free_scales
 from convert.rescue.simulate import Range, forward, named_outputs
 from edge.spec import ModelSpec
 
 _WARM_UP = 0.05
+_RANGE_STEPS = 4.0
+"""Ranges are wanted to change by tenths where kernels change by hundredths."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of it: the loss on pictures that were not trained on, before and after so many steps."""
+    """What came of it: the loss on pictures kept back before and after so many steps, and the ranges in the end."""
 
     before: float
     after: float
     steps: int
+    ranges: dict[int, Range]
 
 
 def finetune(
@@ -75,7 +79,7 @@ def finetune(
 
     Args:
         network: The network, its own teacher as it comes.
-        ranges: Of its activations in int8; they stay.
+        ranges: Of its activations in int8, from which the trained ones start.
         samples: Pictures, each float32 (1, H, W, C); every eighth is kept back.
         names: Of its outputs.
         spec: Says what the outputs are.
@@ -87,9 +91,9 @@ def finetune(
     before = student.loss_on(held, plan.batch)
     steps = len(student.train(np.concatenate(used)))
     after = student.loss_on(held, plan.batch)
-    if after < before:
-        student.store()
-    return Tuned(before, min(before, after), steps)
+    if after >= before:
+        return Tuned(before, before, steps, dict(ranges))
+    return Tuned(before, after, steps, student.store())
 
 
 class _Student:
@@ -116,6 +120,10 @@ class _Student:
             low, high = ranges[op.outputs[0]]
             self._start += [kernel, bias]
             self._units += [unit, np.float32((high - low) / 255 if network.has_bias(op) else 0)]
+        self._scales = free_scales(network, ranges)
+        ends = np.array([ranges[tensors[0]] for tensors in self._scales], np.float32).reshape(-1, 2)
+        self._start.append(ends)
+        self._units.append((ends[:, 1:] - ends[:, :1]) * np.float32(_RANGE_STEPS / 255))
         self._moves = [tf.Variable(tf.zeros_like(value)) for value in self._start]
         self._average = [tf.Variable(move) for move in self._moves]
         self._optimizer = tf.keras.optimizers.Adam(_rate(plan.rate, 0.0), beta_2=0.99)
@@ -124,13 +132,17 @@ class _Student:
         self._step = tf.function(self._train_step, reduce_retracing=True)
         self._measure = tf.function(self._loss, reduce_retracing=True)
 
-    def _kernels(self, moves: Sequence[Any]) -> dict[int, tuple[Any, Any]]:
-        values = [s + u * m for s, u, m in zip(self._start, self._units, moves, strict=True)]
-        return {op.outputs[0]: (values[2 * i], values[2 * i + 1]) for i, op in enumerate(self._layers)}
+    def _moved(self, moves: Sequence[Any]) -> tuple[dict[int, tuple[Any, Any]], dict[int, tuple[Any, Any]]]:
+        """Return kernels and biases of convolutions, and ranges of activations."""
+        *values, ends = (s + u * m for s, u, m in zip(self._start, self._units, moves, strict=True))
+        kernels = {op.outputs[0]: (values[2 * i], values[2 * i + 1]) for i, op in enumerate(self._layers)}
+        trained = {tensor: (ends[i, 0], ends[i, 1]) for i, tensors in enumerate(self._scales) for tensor in tensors}
+        return kernels, {**self._ranges, **trained}
 
     def _loss(self, image: Any, moves: Sequence[Any]) -> Any:
+        kernels, ranges = self._moved(moves)
         teacher = forward(self._network, image)
-        student = forward(self._network, image, self._ranges, self._kernels(moves), self._keep)
+        student = forward(self._network, image, ranges, kernels, self._keep)
         loss = output_error(
             self._spec,
             named_outputs(self._network, self._names, teacher),
@@ -178,12 +190,13 @@ class _Student:
         losses = [float(self._measure(tf.constant(part), self._average)) for part in parts]
         return math.fsum(loss * len(part) for loss, part in zip(losses, parts, strict=True)) / len(images)
 
-    def store(self) -> None:
-        """Write the averaged weights into the network."""
-        kernels = self._kernels(self._average)
+    def store(self) -> dict[int, Range]:
+        """Write the averaged weights into the network, and return the averaged ranges."""
+        kernels, ranges = self._moved(self._average)
         for op in self._layers:
             kernel, bias = kernels[op.outputs[0]]
             self._network.set_kernel(op, np.asarray(kernel), np.asarray(bias))
+        return {tensor: (float(low), float(high)) for tensor, (low, high) in ranges.items()}
 
 
 def _rate(highest: float, progress: float) -> float:

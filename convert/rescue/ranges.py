@@ -58,6 +58,13 @@ def same_scale(network: Network) -> list[list[int]]:
     return list({id(members): members for members in group.values()}.values())
 
 
+def free_scales(network: Network, ranges: Mapping[int, Range]) -> list[list[int]]:
+    """Return the groups of `same_scale` whose range can be moved: not that of pixels, nor one that TFLite fixes."""
+    fixed = {network.input} | {op.outputs[0] for op in network.ops if op.kind in _FIXED}
+    groups = [group for group in same_scale(network) if fixed.isdisjoint(group)]
+    return [group for group in groups if len({ranges[tensor] for tensor in group}) == 1]
+
+
 def _leaky(network: Network) -> dict[int, float]:
     return {
         tensor: float(ops[0].options.alpha)

@@ -33,13 +33,30 @@ def _round(x: Any) -> Any:
     return tf.round(x), lambda upstream: upstream
 
 
-def fake_quantized(x: Any, low: float, high: float) -> Any:
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _rounded(x: Any, low: Any, high: Any) -> Any:
+    """Round over a range; the gradient passes inside of it, and tells its ends what clipping and what levels cost.
+
+    Source: S. K. Esser et al., "Learned Step Size Quantization", 2020: a value moves with the level that it lies on.
+    """
+    y = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+
+    def gradient(upstream: Any) -> tuple[Any, Any, Any]:
+        inside, below, above = tf.quantization.fake_quant_with_min_max_vars_gradient(upstream, x, low, high)
+        wider = tf.reduce_sum(inside * (y - x)) / (high - low)
+        return inside, below - wider, above + wider
+
+    return y, gradient
+
+
+def fake_quantized(x: Any, low: Any, high: Any) -> Any:
     """Return activations as int8 would hold them; the gradient is 1 inside of the range and 0 outside.
 
-    The range is widened to hold 0, and TensorFlow moves it by less than a level so that 0 is one.
+    The range is widened to hold 0, and TensorFlow moves it by less than a level so that 0 is one. Its ends are numbers,
+    or tensors, which get a gradient too.
     """
-    low, high = min(low, 0.0), max(high, 0.0)
-    return tf.quantization.fake_quant_with_min_max_args(x, low, high if high > low else low + 1.0)
+    low, high = tf.minimum(low, 0.0), tf.maximum(high, 0.0)
+    return _rounded(x, low, tf.where(high > low, high, low + 1.0))
 
 
 def fake_quantized_kernel(kernel: Any, axis: int) -> Any:
@@ -83,7 +100,7 @@ def activate(op: Op, x: Any) -> Any:
 def forward(
     network: Network,
     image: Any,
-    ranges: Mapping[int, Range] | None = None,
+    ranges: Mapping[int, Any] | None = None,
     kernels: Mapping[int, tuple[Any, Any]] | None = None,
     keep: frozenset[int] = frozenset(),
 ) -> dict[int, Any]:

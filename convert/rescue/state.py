@@ -85,6 +85,10 @@ class State:
                 clip_logits(self.network, self._ranges, self.names, self.spec)
         return self._ranges
 
+    @ranges.setter
+    def ranges(self, ranges: dict[int, Range]) -> None:
+        self._ranges = ranges
+
     def changed(self, activations: dict[int, Activation] | None = None) -> None:
         """Forget ranges and activations; `activations` are the new ones where they are known."""
         self._activations, self._ranges = activations, None

@@ -83,6 +83,7 @@ def _fine_tuning(state: State) -> str:
     if state.plan.minutes == 0:
         raise InputError("left out, --rescue-minutes 0 gives it no time")
     tuned = finetune(state.network, state.ranges, state.pictures, state.names, state.spec, state.plan, state.keep)
+    state.ranges = tuned.ranges
     return f"error on pictures kept back {tuned.before:.4f} -> {tuned.after:.4f} in {tuned.steps} steps"
 
 

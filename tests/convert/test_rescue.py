@@ -17,8 +17,8 @@ from convert.rescue.equalize import equalize
 from convert.rescue.heads import split_heads
 from convert.rescue.mixed import cut, damaging_segments, keep_float
 from convert.rescue.network import Network
-from convert.rescue.ranges import choose_ranges, same_scale
-from convert.rescue.simulate import forward
+from convert.rescue.ranges import choose_ranges, free_scales, same_scale
+from convert.rescue.simulate import fake_quantized, forward
 from convert.rescue.state import State
 from convert.rescue.statistics import measure
 from edge.decoders import DECODERS
@@ -252,11 +252,45 @@ def test_fine_tuning_reduces_the_error(state):
     assert noise(state)["head_0"] < 0.8 * noisy
 
 
+@pytest.mark.parametrize(("low", "high"), [(-20.0, 20.0), (-0.5, 0.5), (-0.2, 20.0)])
+def test_the_gradient_of_a_range_leads_to_a_better_one(low, high):
+    values = tf.constant(np.random.default_rng(0).normal(0, 1, 5000).astype(np.float32))
+
+    def error(ends):
+        return tf.reduce_mean(tf.square(fake_quantized(values, ends[0], ends[1]) - values))
+
+    ends = tf.Variable([low, high])
+    first = float(error(ends))
+    for step in np.geomspace(0.3, 0.01, 300):
+        with tf.GradientTape() as tape:
+            loss = error(ends)
+        ends.assign_sub(step * tf.sign(tape.gradient(loss, ends)))
+    best = min(float(error((-width, width))) for width in np.linspace(2, 5, 31, dtype=np.float32))
+    assert float(error(ends)) < min(0.1 * first, 2 * best)
+
+
+def test_fine_tuning_moves_ranges_together_and_leaves_those_that_are_fixed(start):
+    state = start.copy()
+    before = dict(state.ranges)
+    groups = free_scales(state.network, before)
+    assert state.network.input not in {tensor for group in groups for tensor in group}
+    state.plan = Plan(steps=20, batch=4, rate=0.1)
+    STEPS["fine-tuning"].apply(state)
+    assert state.ranges[state.network.input] == before[state.network.input]
+    assert any(len(group) > 1 for group in groups)
+    for group in groups:
+        assert len({state.ranges[tensor] for tensor in group}) == 1
+        assert state.ranges[group[0]] != before[group[0]]
+    state.content("int8")
+
+
 def test_fine_tuning_that_does_not_help_is_dropped(start):
     state = start.copy()
     state.plan = Plan(steps=2, batch=2, rate=50.0)
     kernels = [state.network.kernel(op)[0].copy() for op in state.network.ops if op.kind == "CONV_2D"]
+    ranges = dict(state.ranges)
     STEPS["fine-tuning"].apply(state)
+    assert state.ranges == ranges
     for op, kernel in zip((op for op in state.network.ops if op.kind == "CONV_2D"), kernels, strict=True):
         assert np.array_equal(state.network.kernel(op)[0], kernel)
 
