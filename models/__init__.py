@@ -56,6 +56,7 @@ class Architecture(NamedTuple):
     arguments: Mapping[str, Any] = MappingProxyType({})
 
 
+_OURS_ARGUMENTS = MappingProxyType({"num_classes": 6, "input_size": (320, 320)})
 _LECUN = "LeCun et al. 1998"
 _SIMONYAN = "Simonyan, Zisserman 2014"
 _HE = "He et al. 2015"
@@ -110,12 +111,10 @@ MODELS: dict[str, Architecture] = {
     "yolov3": Architecture("models.networks.yolov3:yolov3", "detect", (416, 416, 3), 80, _REDMON),
     "yolov3-tiny": Architecture("models.networks.yolov3:yolov3_tiny", "detect", (416, 416, 3), 80, _REDMON),
     "edge-yolo-n": Architecture(
-        "models.edge_yolo:edge_yolo_n",
-        "detect",
-        (320, 320, 3),
-        5,
-        _OURS,
-        arguments=MappingProxyType({"num_classes": 5, "input_size": (320, 320)}),
+        "models.detection.network:edge_yolo_n", "detect", (320, 320, 3), 6, _OURS, arguments=_OURS_ARGUMENTS
+    ),
+    "edge-yolo-s": Architecture(
+        "models.detection.network:edge_yolo_s", "detect", (320, 320, 3), 6, _OURS, arguments=_OURS_ARGUMENTS
     ),
 }
 

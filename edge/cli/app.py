@@ -18,6 +18,7 @@ from edge.cli.evaluate import evaluate
 from edge.cli.inspect import inspect
 from edge.cli.models import app as models
 from edge.cli.train import app as train
+from edge.cli.train_detector import detector
 from edge.cli.verify import verify
 from edge.errors import EdgeError
 
@@ -69,6 +70,7 @@ app.command(rich_help_panel="On the device")(inspect)
 app.command(rich_help_panel="On the device")(evaluate)
 app.command(rich_help_panel="On the device")(verify)
 app.command(rich_help_panel="On the workstation")(convert)
+train.command()(detector)
 app.add_typer(train, name="train", rich_help_panel="On the workstation")
 app.add_typer(models, name="models", rich_help_panel="On the workstation")
 

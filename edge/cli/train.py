@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge.cli import options
+from edge.cli.training import TrainProgress, configured, loading_tensorflow, open_run
 from edge.cli.workstation import require, working
-from edge.cv import require_opencv
 from edge.errors import InputError
 
 if TYPE_CHECKING:
-    from models.training.network import Phase
+    from models.training.config import TrainConfig
     from models.training.run import RunFolder
 
 _TRANSFER = "Transfer learning"
 _NOTES = "What the deployed file says"
 _FREEZE_EPOCHS = 5
+_COMPARED = ("val_accuracy", "val_iou", "val_ap50", "val_ap")
 
 Data = Annotated[
     Path | None,
@@ -181,32 +180,16 @@ def compare(
 
 
 def _train(task: str, ctx: typer.Context) -> None:
-    given = dict(ctx.params)
-    folder, resume, cache = given.pop("run"), given.pop("resume"), given.pop("cache")
-    require_opencv()
-    require("edge train")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    changed = [name for name in given if ctx.get_parameter_source(name).name == "COMMANDLINE"]  # type: ignore[union-attr]
-    if resume and changed:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise InputError(f"--resume continues the run as it was configured; leave out {flags}")
-    if not resume:
-        given = _settings(task, given)
-    from edge.backends.litert import quiet_stderr
-
-    with working("loading TensorFlow"), quiet_stderr():  # where it greets
-        from models.training.run import RunFolder
+    run, cache = open_run(task, ctx, _settings)
+    with loading_tensorflow():
         from models.training.trainer import train
-    run = RunFolder.open(folder) if resume else RunFolder.create(folder, _config(given))
-    if run.config.task != task:
-        raise InputError(f"{folder}: holds a {run.config.task} run; continue it with: edge train {run.config.task}")
-    with _Progress() as progress:
+    with TrainProgress() as progress:
         summary = train(run, progress, cache)
-    _show(folder, summary)
+    _show(run.path, summary)
 
 
-def _settings(task: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a TrainConfig from the options."""
+def _settings(task: str, given: dict[str, Any]) -> TrainConfig:
+    """Return the configuration that the options ask for."""
     for name in ("data", "model"):
         if given[name] is None:
             raise InputError(f"--{name} is missing; edge train {task} --help lists what there is")
@@ -225,32 +208,19 @@ def _settings(task: str, given: dict[str, Any]) -> dict[str, Any]:
     for name, change in (("color", str.upper), ("resize", str.lower)):
         if name in given:
             given[name] = change(given[name])
-    return given
-
-
-def _config(given: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
     from models.training.config import TrainConfig
 
-    try:
-        return TrainConfig.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        if first["loc"]:
-            said = f"--{str(first['loc'][0]).replace('_', '-')} {first['input']}: {said[0].lower()}{said[1:]}"
-        raise InputError(said) from error
+    return configured(TrainConfig, given)
 
 
-def _show_runs(runs: dict[str, RunFolder]) -> None:
+def _show_runs(runs: dict[str, RunFolder[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
     for column in ("run", "network"):
         table.add_column(column, overflow="fold")
-    for column in ("epochs", "minutes", "accuracy", "IoU"):
+    for column in ("epochs", "minutes", "accuracy", "IoU", "AP50", "AP50-95"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, run in runs.items():
         config, metrics = run.config, run.metrics()
@@ -260,71 +230,9 @@ def _show_runs(runs: dict[str, RunFolder]) -> None:
             config.model + (f", {Path(config.weights).name}" if config.weights else ""),
             str(run.state.epoch),
             f"{run.state.seconds / 60:.1f}",
-            *(f"{best[key]:.4f}" if key in best else "" for key in ("val_accuracy", "val_iou")),
+            *(f"{best[key]:.4f}" if key in best else "" for key in _COMPARED),
         )
     Console(highlight=False).print(table)
-
-
-class _Progress:
-    """Bars on a terminal while an epoch runs, and one line for each that is done."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._console = Console(stderr=True, highlight=False)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-        )
-        self._task: Any = None
-        self._epochs = 0
-
-    def __enter__(self) -> _Progress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bars.stop()
-
-    def _begin(self, text: str, total: int) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(text, total=total, note="")
-
-    def loading(self, chunks: Sequence[range]) -> Iterator[range]:
-        """Show the pictures that are decoded."""
-        self._begin("Decoding", sum(map(len, chunks)))
-        for chunk in chunks:
-            yield chunk
-            self._bars.advance(self._task, len(chunk))
-
-    def epoch_began(self, phase: Phase, number: int, steps: int) -> None:
-        """Show a new bar."""
-        self._epochs = phase.epochs
-        self._begin(f"{phase.name} {number}/{phase.epochs}", steps)
-
-    def step(self, logs: dict[str, float]) -> None:
-        """Move the bar."""
-        self._bars.update(self._task, advance=1, note=f"loss {logs.get('loss', 0.0):.3f}")
-
-    def epoch_ended(self, metrics: dict[str, Any]) -> None:
-        """Print the line of an epoch."""
-        words = [
-            f"epoch {metrics['epoch']:3d} {metrics['phase']:9s}",
-            f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}",
-            f"val loss {metrics['val_loss']:.4f}  accuracy {metrics['val_accuracy']:.4f}",
-        ]
-        if "val_iou" in metrics:
-            words.append(f"IoU {metrics['val_iou']:.4f}")
-        words.append(f"{metrics['images_per_s']:.0f} images/s" + ("  best" if metrics["best"] else ""))
-        self._console.print("  ".join(words), soft_wrap=True)
 
 
 def _show(folder: Path, summary: dict[str, Any]) -> None:

@@ -21,9 +21,9 @@ Metrics = Sequence[Mapping[str, Any]]
 "val_iou" of a localiser."""
 
 _DPI = 120
-_INK, _FAINT, _GRID = "#24292f", "#6e7781", "#e6e9ec"
+INK, FAINT, _GRID = "#24292f", "#6e7781", "#e6e9ec"
 _TRAIN, _VAL = "#9aa4af", "#0969da"
-_TRUTH, _FOUND = "#2da44e", "#fb8f44"
+TRUTH, FOUND = "#2da44e", "#fb8f44"
 _RUNS = ("#0969da", "#e16f24", "#2da44e", "#8250df", "#cf222e", "#1b7c83", "#bf8700", "#6e7781")
 _COLUMNS = 6
 _TITLE_LETTERS = 26
@@ -44,16 +44,16 @@ def draw_curves(metrics: Metrics, path: Path) -> None:
         path: PNG to write.
     """
     panels = ["loss", "accuracy"] + (["iou"] if "val_iou" in metrics[-1] else [])
-    figure = Figure(figsize=(4.6 * len(panels), 4.2), dpi=_DPI, layout="constrained")
+    figure = new_figure(len(panels))
     grid = figure.add_gridspec(2, len(panels), height_ratios=(4, 1))
     for column, name in enumerate(panels):
         axes = figure.add_subplot(grid[0, column])
-        _epochs(axes, metrics, "mean IoU" if name == "iou" else name)
+        epoch_axes(axes, metrics, "mean IoU" if name == "iou" else name)
         if name != "iou":
-            _line(axes, metrics, name, color=_TRAIN, label="train")
-        _line(axes, metrics, f"val_{name}", color=_VAL, label="val")
+            draw_line(axes, metrics, name, color=_TRAIN, label="train")
+        draw_line(axes, metrics, f"val_{name}", color=_VAL, label="val")
         if name == "loss":
-            axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+            axes.legend(frameon=False, labelcolor=INK, fontsize=9)
             losses = [row[key] for row in metrics for key in ("loss", "val_loss") if row.get(key, 0) > 0]
             if losses and max(losses) > _LOG_RATIO * min(losses):
                 axes.set_yscale("log")
@@ -61,15 +61,9 @@ def draw_curves(metrics: Metrics, path: Path) -> None:
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axes.yaxis.set_minor_locator(NullLocator())
         else:
-            _mark_best(axes, metrics, f"val_{name}", percent=name == "accuracy")
-    rate = figure.add_subplot(grid[1, :])
-    _epochs(rate, metrics, "learning rate by epoch")
-    rate.set_yscale("log")
-    rate.yaxis.set_minor_locator(NullLocator())
-    for phase in dict.fromkeys(row.get("phase") for row in metrics):
-        rows = [row for row in metrics if row.get("phase") == phase]
-        _line(rate, rows, "learning_rate", color=_FAINT, linewidth=1.2)
-    _save(figure, path)
+            mark_best(axes, metrics, f"val_{name}", percent=name == "accuracy")
+    draw_rates(figure.add_subplot(grid[1, :]), metrics)
+    save_figure(figure, path)
 
 
 def draw_comparison(runs: Mapping[str, Metrics], path: Path) -> None:
@@ -83,8 +77,8 @@ def draw_comparison(runs: Mapping[str, Metrics], path: Path) -> None:
     left = figure.add_subplot(1, 2, 1)
     for axes, key in ((left, "epoch"), (figure.add_subplot(1, 2, 2, sharey=left), "minutes")):
         _style(axes)
-        axes.set_title("validation accuracy", loc="left", color=_INK, fontsize=11)
-        axes.set_xlabel("epoch" if key == "epoch" else "minutes of training", color=_FAINT, fontsize=9)
+        axes.set_title("validation accuracy", loc="left", color=INK, fontsize=11)
+        axes.set_xlabel("epoch" if key == "epoch" else "minutes of training", color=FAINT, fontsize=9)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
         if key == "epoch":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -94,8 +88,8 @@ def draw_comparison(runs: Mapping[str, Metrics], path: Path) -> None:
             label = f"{name}: {max(values):.1%}" if values else name
             axes.plot([row[key] for row in rows], values, color=_RUNS[i % len(_RUNS)], linewidth=1.8, label=label)
         axes.set_xlim(left=0)
-    left.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="lower right")
-    _save(figure, path)
+    left.legend(frameon=False, labelcolor=INK, fontsize=9, loc="lower right")
+    save_figure(figure, path)
 
 
 def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], path: Path) -> None:
@@ -115,11 +109,11 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], path: Path) 
     # The root shows the few mistakes of a good network beside the many right answers.
     axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
     axes.set_title(
-        f"{np.trace(counts) / max(1, counts.sum()):.2%} of {counts.sum():,} right", loc="left", color=_INK, fontsize=11
+        f"{np.trace(counts) / max(1, counts.sum()):.2%} of {counts.sum():,} right", loc="left", color=INK, fontsize=11
     )
-    axes.set_xlabel("predicted", color=_FAINT)
-    axes.set_ylabel("true", color=_FAINT)
-    axes.tick_params(length=0, labelcolor=_INK, labelsize=9)
+    axes.set_xlabel("predicted", color=FAINT)
+    axes.set_ylabel("true", color=FAINT)
+    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)
     if n <= _MAX_WRITTEN:
@@ -131,9 +125,9 @@ def draw_confusion(matrix: NDArray[np.int64], names: Sequence[str], path: Path) 
         axes.grid(which="minor", color="white", linewidth=1.5)
         axes.tick_params(which="minor", length=0)
         for row, column in zip(*np.nonzero(counts), strict=True):
-            color = "white" if share[row, column] > 0.3 else _INK
+            color = "white" if share[row, column] > 0.3 else INK
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=color, fontsize=8.5)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_samples(
@@ -171,8 +165,8 @@ def draw_samples(
             vmax=255,
             interpolation="nearest" if width < 100 else "antialiased",
         )
-        axes.set_title(titles[i], fontsize=size, color=_INK, pad=3)
-        for given, color in ((boxes_true, _TRUTH), (boxes, _FOUND)):
+        axes.set_title(titles[i], fontsize=size, color=INK, pad=3)
+        for given, color in ((boxes_true, TRUTH), (boxes, FOUND)):
             if given is not None:
                 x1, y1, x2, y2 = given[i]
                 # Coordinates begin at the edge of the first pixel, Matplotlib's in its middle.
@@ -180,29 +174,46 @@ def draw_samples(
                     Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.8)
                 )
     if boxes is not None and boxes_true is not None:
-        handles = [Line2D([], [], color=color, linewidth=1.8) for color in (_TRUTH, _FOUND)]
-        figure.legend(handles, ["true", "found"], loc="outside lower center", ncols=2, frameon=False, labelcolor=_INK)
-    _save(figure, path)
+        handles = [Line2D([], [], color=color, linewidth=1.8) for color in (TRUTH, FOUND)]
+        figure.legend(handles, ["true", "found"], loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)
+    save_figure(figure, path)
 
 
-def _epochs(axes: Axes, metrics: Metrics, title: str) -> None:
+def new_figure(panels: int) -> Figure:
+    """Return a figure with room for some panels side by side."""
+    return Figure(figsize=(4.6 * panels, 4.2), dpi=_DPI, layout="constrained")
+
+
+def draw_rates(axes: Axes, metrics: Metrics) -> None:
+    """Draw the learning rate by epoch, phase by phase."""
+    epoch_axes(axes, metrics, "learning rate by epoch")
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(NullLocator())
+    for phase in dict.fromkeys(row.get("phase") for row in metrics):
+        rows = [row for row in metrics if row.get("phase") == phase]
+        draw_line(axes, rows, "learning_rate", color=FAINT, linewidth=1.2)
+
+
+def epoch_axes(axes: Axes, metrics: Metrics, title: str) -> None:
     """Prepare a panel over epochs, with the borders of phases."""
     _style(axes)
-    axes.set_title(title, loc="left", color=_INK, fontsize=11)
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(metrics[0]["epoch"] - 0.5, metrics[-1]["epoch"] + 0.5)
     for before, row in zip(metrics, metrics[1:], strict=False):
         if row.get("phase") != before.get("phase"):
-            axes.axvline((before["epoch"] + row["epoch"]) / 2, color=_FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.axvline((before["epoch"] + row["epoch"]) / 2, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
 
 
-def _line(axes: Axes, metrics: Metrics, key: str, **look: Any) -> None:
+def draw_line(axes: Axes, metrics: Metrics, key: str, **look: Any) -> None:
+    """Draw a metric by epoch; epochs without it are left out."""
     rows = [row for row in metrics if row.get(key) is not None]
     marker = {"marker": "o", "markersize": 4} if len(rows) == 1 else {}
     axes.plot([row["epoch"] for row in rows], [row[key] for row in rows], **{"linewidth": 1.8, **marker, **look})
 
 
-def _mark_best(axes: Axes, metrics: Metrics, key: str, percent: bool) -> None:
+def mark_best(axes: Axes, metrics: Metrics, key: str, percent: bool) -> None:
+    """Mark the epoch with the highest value of a metric."""
     rows = [row for row in metrics if row.get(key) is not None]
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -225,13 +236,13 @@ def _mark_best(axes: Axes, metrics: Metrics, key: str, percent: bool) -> None:
 def _style(axes: Axes) -> None:
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, which="both", labelcolor=_FAINT, labelsize=9)
+    axes.tick_params(length=0, which="both", labelcolor=FAINT, labelsize=9)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_FAINT)
+        spine.set_color(FAINT)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write beside and rename: a picture on disk is always whole."""
     partial = path.with_name(f"{path.name}.partial")
     try:

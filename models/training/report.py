@@ -10,10 +10,12 @@ from typing import Any
 import cv2
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from edge import __version__
 from edge.spec import DecoderSpec, InputSpec, ModelSpec, Provenance
 from edge.spec.model import Accuracy
+from models.training.config import TrainConfig
 from models.training.data import Split, TrainingData
 from models.training.network import BOX, IMAGENET, SCORES
 from models.training.pictures import draw_confusion, draw_samples
@@ -26,7 +28,7 @@ _NOTICE = "ImageNet weights from Keras applications"
 
 
 def write_report(
-    run: RunFolder, data: TrainingData, spec: InputSpec, evaluate: Callable[[Split, keras.Model], Scores]
+    run: RunFolder[TrainConfig], data: TrainingData, spec: InputSpec, evaluate: Callable[[Split, keras.Model], Scores]
 ) -> dict[str, Any]:
     """Measure the best network and write the summary, its pictures, and the calibration pictures.
 
@@ -57,11 +59,13 @@ def write_report(
     _draw_mistakes(run, splits[last], measured[last], data.names, spec)
     matrix = measured[last].confusion
     run.replace(run.path / "confusion.png", lambda path: draw_confusion(matrix, data.names, path))
-    _write_calibration(run, data.train, spec)
+    write_calibration(run, len(data.train), lambda i: np.asarray(data.train.images[i]), spec.color)
     return summary
 
 
-def write_spec(run: RunFolder, spec: InputSpec, data: TrainingData, scores: Scores, split: str = "val") -> None:
+def write_spec(
+    run: RunFolder[TrainConfig], spec: InputSpec, data: TrainingData, scores: Scores, split: str = "val"
+) -> None:
     """Write ``best.spec.json``, the ModelSpec of the best network, which `edge convert` finds beside it."""
     config = run.config
     outputs = {SCORES: SCORES} if scores.boxes is None else {SCORES: SCORES, BOX: BOX}
@@ -89,7 +93,9 @@ def write_spec(run: RunFolder, spec: InputSpec, data: TrainingData, scores: Scor
     run.write_text("best.spec.json", described.model_dump_json(indent=1, exclude_none=True) + "\n")
 
 
-def _draw_mistakes(run: RunFolder, split: Split, scores: Scores, names: tuple[str, ...], spec: InputSpec) -> None:
+def _draw_mistakes(
+    run: RunFolder[TrainConfig], split: Split, scores: Scores, names: tuple[str, ...], spec: InputSpec
+) -> None:
     """Write the pictures that the network is most wrong about; of a localiser, those with the worst boxes too."""
     wrong = scores.class_id != split.class_id
     badness = np.where(wrong, scores.losses, -1.0)
@@ -112,12 +118,19 @@ def _draw_mistakes(run: RunFolder, split: Split, scores: Scores, names: tuple[st
     )
 
 
-def _write_calibration(run: RunFolder, split: Split, spec: InputSpec) -> None:
-    """Write pictures of the training split, evenly drawn, as the network saw them."""
+def write_calibration(run: RunFolder[Any], count: int, picture: Callable[[int], NDArray[np.uint8]], color: str) -> None:
+    """Write pictures of the training split, evenly drawn, as the network saw them.
+
+    Args:
+        run: Gets a folder ``calibration``.
+        count: Number of training pictures.
+        picture: Gives one by its index: uint8 (H, W, C).
+        color: Their channel order, "RGB", "BGR" or "GRAY".
+    """
     folder = run.path / "calibration"
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(run.config.seed)
-    for number, index in enumerate(rng.permutation(len(split))[:_CALIBRATION]):
-        image = np.asarray(split.images[index])
-        encoded = cv2.imencode(".png", image[..., ::-1] if spec.color == "RGB" else image)[1].tobytes()
+    for number, index in enumerate(rng.permutation(count)[:_CALIBRATION]):
+        image = picture(int(index))
+        encoded = cv2.imencode(".png", image[..., ::-1] if color == "RGB" else image)[1].tobytes()
         (folder / f"{number:03d}.png").write_bytes(encoded)

@@ -5,12 +5,12 @@
     config.json       the whole configuration
     metrics.jsonl     one line an epoch
     state.json        where the run is: names the checkpoint to continue from
-    last-N.weights.h5 that checkpoint: weights and optimiser after epoch N
+    last-N...         that checkpoint: weights and optimiser after epoch N
     best.keras        the best validated network, without augmentation; best.spec.json tells `edge convert` the rest
     summary.json      final accuracy
     labels.txt        class names
     calibration/      training pictures to calibrate an int8 conversion on
-    *.png             curves, augmented samples, confusion matrix, worst mistakes
+    *.png             curves, augmented samples, and what the network gets wrong
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from edge.errors import InputError, OutputError
+from models.detection.config import DetectorConfig
 from models.training.config import TrainConfig
+
+Config = TypeVar("Config", bound=TrainConfig | DetectorConfig)
+
+_CONFIG: TypeAdapter[TrainConfig | DetectorConfig] = TypeAdapter(
+    Annotated[TrainConfig | DetectorConfig, Field(discriminator="task")]
+)
 
 
 @dataclass
@@ -53,15 +60,15 @@ class RunState:
 
 
 @dataclass
-class RunFolder:
+class RunFolder(Generic[Config]):
     """The files of one run; every one of them is replaced whole or not at all."""
 
     path: Path
-    config: TrainConfig
+    config: Config
     state: RunState = field(default_factory=RunState)
 
     @classmethod
-    def create(cls, path: Path, config: TrainConfig) -> RunFolder:
+    def create(cls, path: Path, config: Config) -> RunFolder[Config]:
         """Plan a run; nothing is written before `begin`.
 
         Raises:
@@ -85,19 +92,19 @@ class RunFolder:
         self.write_text("config.json", self.config.model_dump_json(indent=2) + "\n")
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path) -> RunFolder[Any]:
         """Continue a run from its last checkpoint, or from the start when it has none yet.
 
         Raises:
             InputError: The folder holds no run, or a broken one.
         """
         try:
-            config = TrainConfig.model_validate_json((path / "config.json").read_bytes())
+            config = _CONFIG.validate_json((path / "config.json").read_bytes())
         except FileNotFoundError as error:
             raise InputError(f"{path}: no run to resume here (it has no config.json)") from error
         except (OSError, ValidationError) as error:
             raise InputError(f"{path / 'config.json'}: not readable ({_first(error)})") from error
-        run = cls(path, config)
+        run: RunFolder[Any] = RunFolder(path, config)
         try:
             run.state = RunState(**json.loads((path / "state.json").read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -111,7 +118,8 @@ class RunFolder:
     @property
     def checkpoint(self) -> Path:
         """The checkpoint of the state."""
-        return self.path / f"last-{self.state.epoch}.weights.h5"
+        suffix = "npz" if self.config.task == "detector" else "weights.h5"
+        return self.path / f"last-{self.state.epoch}.{suffix}"
 
     @property
     def best(self) -> Path:
@@ -122,7 +130,7 @@ class RunFolder:
         """Write the checkpoint of the state, then the state that names it, then remove older checkpoints."""
         self.replace(self.checkpoint, save)
         self.write_text("state.json", json.dumps(vars(self.state), indent=2) + "\n")
-        for old in self.path.glob("last-*.weights.h5"):
+        for old in self.path.glob("last-*"):
             if old != self.checkpoint:
                 old.unlink()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,12 +15,14 @@ import tensorflow as tf
 
 from edge.errors import InputError
 from edge.spec import InputSpec
-from models.detection_loss import ciou
+from models.detection.loss import ciou
 from models.training.augment import POLICIES, Augmenter, without_rotation
+from models.training.config import TrainConfig
 from models.training.data import Split, TrainingData, batches, epoch_order, load_training_data
 from models.training.network import BOX, SCORES, Network, Phase, build_network, input_spec, phases
 from models.training.pictures import draw_curves, draw_samples
 from models.training.report import write_report, write_spec
+from models.training.reporter import Reporter
 from models.training.run import RunFolder
 from models.training.scores import Scores, measure
 
@@ -33,26 +35,6 @@ _EVALUATION_BATCH = 256
 """Pixels and pictures that are evaluated at once at most: activations of large pictures take gigabytes."""
 
 
-class Reporter(Protocol):
-    """Who is told how a run goes."""
-
-    def loading(self, chunks: Sequence[range]) -> Iterable[range]:
-        """Wrap the chunks of pictures that are decoded."""
-        ...
-
-    def epoch_began(self, phase: Phase, number: int, steps: int) -> None:
-        """An epoch of this phase begins, the first being 1."""
-        ...
-
-    def step(self, logs: dict[str, float]) -> None:
-        """A step is done; running means of this epoch."""
-        ...
-
-    def epoch_ended(self, metrics: dict[str, Any]) -> None:
-        """An epoch is done, and everything about it is on disk."""
-        ...
-
-
 class _Steps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     def __init__(self, tell: Callable[[dict[str, float]], None]) -> None:
         super().__init__()
@@ -62,7 +44,7 @@ class _Steps(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         self._tell(logs or {})
 
 
-def train(run: RunFolder, reporter: Reporter, cache: Path | None = None) -> dict[str, Any]:
+def train(run: RunFolder[TrainConfig], reporter: Reporter, cache: Path | None = None) -> dict[str, Any]:
     """Train, from the last checkpoint of the run when it has one, and write the report.
 
     Args:
@@ -111,7 +93,7 @@ def train(run: RunFolder, reporter: Reporter, cache: Path | None = None) -> dict
 
 
 def _epoch(
-    run: RunFolder,
+    run: RunFolder[TrainConfig],
     network: Network,
     phase: Phase,
     data: TrainingData,
@@ -121,7 +103,7 @@ def _epoch(
     reporter: Reporter,
 ) -> None:
     state = run.state
-    reporter.epoch_began(phase, state.phase_epoch + 1, steps)
+    reporter.epoch_began(phase.name, state.phase_epoch + 1, phase.epochs, steps)
     began = time.monotonic()
     history = network.model.fit(
         feed(state.epoch), epochs=1, verbose=0, shuffle=False, callbacks=[_Steps(reporter.step)]
@@ -155,14 +137,14 @@ def _epoch(
     reporter.epoch_ended({**metrics, "best": state.best_epoch == state.epoch})
 
 
-def _out_of_patience(run: RunFolder) -> bool:
+def _out_of_patience(run: RunFolder[TrainConfig]) -> bool:
     return 0 < run.config.patience <= run.state.epoch - run.state.phase_best_epoch
 
 
 class _Feed:
     """The augmented, normalised batches of each epoch, the same ones whenever that epoch is trained."""
 
-    def __init__(self, run: RunFolder, split: Split, spec: InputSpec, classes: int) -> None:
+    def __init__(self, run: RunFolder[TrainConfig], split: Split, spec: InputSpec, classes: int) -> None:
         config = run.config
         policy = POLICIES[config.augment or ("digits" if spec.color == "GRAY" else "photos")]
         if config.task == "localizer":
@@ -223,7 +205,7 @@ def _box_loss(truth: Any, boxes: Any) -> Any:
     return 1.0 - ciou(tf.cast(boxes, tf.float32) * 100.0, truth * 100.0)
 
 
-def _compile(model: keras.Model, run: RunFolder, phase: Phase, steps: int) -> None:
+def _compile(model: keras.Model, run: RunFolder[TrainConfig], phase: Phase, steps: int) -> None:
     config = run.config
     total = max(1, steps * phase.epochs)
     warm = max(1, round(_WARM_UP * total))
@@ -246,7 +228,7 @@ def _compile(model: keras.Model, run: RunFolder, phase: Phase, steps: int) -> No
     model.optimizer.build(model.trainable_variables)
 
 
-def _restore(model: keras.Model, run: RunFolder) -> None:
+def _restore(model: keras.Model, run: RunFolder[TrainConfig]) -> None:
     try:
         model.load_weights(run.checkpoint)
     except (ValueError, OSError, KeyError) as error:

@@ -13,8 +13,13 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def split(dataset, tmp_path_factory):
+def pool(dataset, tmp_path_factory):
     """The train split, loaded at 64 px."""
-    from models.detection_data import load_split
+    from models.detection.data import Pool, load_part
+    from models.detection.sets import DataSet
 
-    return load_split(dataset, "train", tmp_path_factory.mktemp("cache"), SIZE)
+    labels = ("red", "blue")
+    return Pool(
+        [load_part(DataSet(data=dataset, aspect=(1, 1)), "train", labels, tmp_path_factory.mktemp("cache"), SIZE)],
+        labels,
+    )

@@ -3,8 +3,17 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.detection_eval import decode
-from models.detection_loss import assign, ciou, decode_boxes, detection_loss, encode_boxes, flatten_outputs, iou
+from models.detection.data import unknown
+from models.detection.deployed import Deployed, deployed_spec
+from models.detection.heads.anchor_free import (
+    AnchorFree,
+    assign,
+    decode_boxes,
+    detection_loss,
+    encode_boxes,
+    flatten_outputs,
+)
+from models.detection.loss import ciou, iou
 
 CLASSES = 3
 
@@ -54,7 +63,8 @@ def test_the_deployed_decoding_is_the_one_of_the_loss():
     outputs["cls_32"][0, 1, 0, 2] = 1.0
     raw, _, centres, strides = flat(outputs)
     expected = decode_boxes(raw, centres, strides)[0].numpy()[[2 * 8 + 5, 64 + 16 + 2]]
-    ((boxes, scores, labels),) = decode(outputs, 0.5)
+    deployed = Deployed(lambda images: outputs, deployed_spec("net", 64, ("a", "b", "c"), AnchorFree()))
+    ((boxes, scores, labels),) = deployed(np.zeros((1, 64, 64, 3), np.uint8), 0.5)
     np.testing.assert_allclose(boxes, expected, rtol=1e-5)
     np.testing.assert_allclose(scores, 1 / (1 + np.exp([-3.0, -1.0])), rtol=1e-6)
     assert labels.tolist() == [1, 2]
@@ -142,3 +152,24 @@ def test_gradients_are_finite_for_extreme_outputs():
         loss = sum(detection_loss(outputs, np.array([[[0, 1, 1, 60, 50]]], np.float32)))
     for gradient in tape.gradient(loss, list(outputs.values())):
         assert np.isfinite(gradient).all()
+
+
+def test_nothing_is_said_about_a_class_where_it_is_open():
+    outputs = blank_outputs(logit=-9.0)
+    outputs["cls_8"][0, 2:5, 2:5, 1] = 6.0  # finds of class 1 that no object explains
+    padding, left = [-1] * 5, [unknown(1), 0, 0, 40, 64]
+    told = losses_of(outputs, np.array([[padding, padding]], np.float32))[0]
+    open_ = losses_of(outputs, np.array([[padding, left]], np.float32))[0]
+    assert told > 50
+    assert open_ < 0.1
+    # It is open for that class alone, and only there.
+    assert losses_of(outputs, np.array([[padding, [unknown(0), 0, 0, 40, 64]]], np.float32))[0] > 50
+    assert losses_of(outputs, np.array([[padding, [unknown(1), 40, 0, 64, 64]]], np.float32))[0] > 50
+
+
+def test_a_known_object_counts_in_an_open_region():
+    outputs = blank_outputs(logit=-9.0)
+    truth = np.array([[[1, 16, 16, 40, 40], [unknown(1), 0, 0, 64, 64]]], np.float32)
+    class_loss, box_loss = losses_of(outputs, truth)
+    assert class_loss > 5
+    assert box_loss > 0.5

@@ -8,7 +8,11 @@ from ai_edge_litert.interpreter import Interpreter
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import models
-from models.edge_yolo import _fold_input_scaling, output_names
+from edge.errors import InputError
+from models.detection.blocks import fold_input_scaling
+from models.detection.heads.anchors import Anchors
+from models.detection.network import convolutions, edge_yolo
+from models.detection.weights import folded_weights, set_folded, tflite_weights
 from models.layers import FusedBatchNormalization, NearestUpsample2x
 
 # Keras 3.15 hands its variables to NumPy without the `copy` keyword that NumPy 2 asks for.
@@ -37,15 +41,85 @@ def image():
 
 def test_outputs_have_the_promised_names_and_shapes(model, image):
     outputs = model(image, training=False)
-    assert list(outputs) == output_names()
     assert list(outputs) == ["box_8", "cls_8", "box_16", "cls_16", "box_32", "cls_32"]
     for stride, (height, width) in SIDES.items():
         assert outputs[f"box_{stride}"].shape == (1, height, width, 4)
         assert outputs[f"cls_{stride}"].shape == (1, height, width, 5)
 
 
-def test_model_is_small(model):
+def test_models_are_small(model):
     assert model.count_params() < 420_000
+    assert models.build("edge-yolo-s").count_params() < 1_400_000
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="n, s"):
+        edge_yolo("xl", 2)
+
+
+ANCHORS = Anchors(tuple(tuple((8.0 * 2**i + k, 10.0 * 2**i) for k in range(3)) for i in range(3)))
+
+
+def test_anchor_head_has_the_promised_names_and_shapes(image):
+    outputs = edge_yolo("n", 5, (64, 96), head=ANCHORS)(image, training=False)
+    channels = {"xy": 6, "wh": 6, "obj": 3, "cls": 15}
+    assert list(outputs) == [f"head_{i}_{part}" for i in range(3) for part in channels]
+    for i, (height, width) in enumerate(SIDES.values()):
+        for part, count in channels.items():
+            assert outputs[f"head_{i}_{part}"].shape == (1, height, width, count)
+
+
+def test_folded_network_answers_like_the_one_it_was_made_of(model, image):
+    folded = edge_yolo("n", 5, (64, 96), folded=True)
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
+    assert set_folded(folded, folded_weights(model), "abcde", "abcde") == []
+    for name, value in model(image, training=False).items():
+        np.testing.assert_allclose(folded(image, training=False)[name], value, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("to_half", [False, True])
+def test_weights_come_back_from_a_deployed_file(model, image, to_half):
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if to_half:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+    weights = tflite_weights(converter.convert())
+    assert set(weights) == {layer.name for layer in convolutions(model)}
+    folded = edge_yolo("n", 5, (64, 96), folded=True)
+    assert set_folded(folded, weights, "abcde", "abcde") == []
+    for name, value in model(image, training=False).items():
+        np.testing.assert_allclose(folded(image, training=False)[name], value, atol=0.05 if to_half else 1e-4)
+
+
+def test_quantised_weights_are_refused(model):
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    with pytest.raises(InputError, match="expected the float32 or float16 form"):
+        tflite_weights(converter.convert())
+
+
+def test_classes_are_matched_by_label(model, image):
+    folded = edge_yolo("n", 3, (64, 96), folded=True)
+    fresh = folded.get_layer("cls_8").get_weights()[0][..., 1]
+    anew = set_folded(folded, folded_weights(model), "abcde", ("d", "new", "a"))
+    assert sorted(anew) == ["cls_16", "cls_32", "cls_8"]
+    np.testing.assert_array_equal(folded.get_layer("cls_8").get_weights()[0][..., 1], fresh)
+    ours, theirs = folded(image, training=False), model(image, training=False)
+    np.testing.assert_allclose(ours["cls_8"][..., 0], theirs["cls_8"][..., 3], atol=1e-4)
+    np.testing.assert_allclose(ours["cls_8"][..., 2], theirs["cls_8"][..., 0], atol=1e-4)
+    np.testing.assert_allclose(ours["box_32"], theirs["box_32"], atol=1e-4)
+
+
+def test_another_kind_of_head_keeps_the_rest(model):
+    folded = edge_yolo("n", 5, (64, 96), folded=True, head=ANCHORS)
+    anew = set_folded(folded, folded_weights(model), "abcde", "abcde")
+    assert anew == [layer.name for layer in convolutions(folded) if layer.name.startswith("head_")]
+    np.testing.assert_array_equal(folded.get_layer("pan_5_pw").get_weights()[0], folded_weights(model)["pan_5_pw"][0])
+
+
+def test_weights_of_another_size_are_refused(model):
+    with pytest.raises(InputError, match="a network of the same size"):
+        set_folded(edge_yolo("s", 5, (64, 96), folded=True), folded_weights(model), "abcde", "abcde")
 
 
 @pytest.mark.parametrize("size", [(64, 100), (0, 64)])
@@ -116,7 +190,7 @@ def test_folded_scaling_turns_minus_one_to_one_into_zero_to_one():
     x = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
     conv, norm = keras.layers.Conv2D(4, 3, use_bias=False), FusedBatchNormalization()
     expected = norm(conv(x * 2 - 1), training=False)
-    _fold_input_scaling(conv, norm)
+    fold_input_scaling(conv, norm)
     np.testing.assert_allclose(norm(conv(x), training=False), expected, atol=1e-5)
 
 

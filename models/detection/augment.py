@@ -1,6 +1,6 @@
 """Augmentation of detection samples: mosaic, affine, flip and colour, with the boxes moved along.
 
-Samples are (image (S, S, 3) uint8 RGB, boxes (m, 5) float32: class index, xyxy in pixels of that image).
+Samples are (image (S, S, 3) uint8 RGB, truth rows (m, 5) float32 in pixels of that image; see `models.detection.data`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.detection_data import PAD_VALUE, DetectionSplit
+from models.detection.data import PAD_VALUE, Pool, unknown
 
 Sample = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
@@ -33,13 +33,13 @@ class Augmentation:
         shear: Largest shear factor, either way; off for the same reason.
         translate: Largest shift as a fraction of the side, either way.
         hsv: Largest relative change of hue, saturation and value.
-        min_visible: Boxes of which less than this fraction stays in the picture are dropped.
-        min_side: Boxes with a side shorter than this many pixels are dropped.
+        min_visible: Objects of which less than this fraction stays in the picture are neither asked for nor forbidden.
+        min_side: Likewise objects with a side shorter than this many pixels.
     """
 
     mosaic: float = 0.6
     flip: float = 0.5
-    scale: tuple[float, float] = (0.6, 1.5)
+    scale: tuple[float, float] = (0.5, 1.5)
     mosaic_scale: tuple[float, float] = (0.35, 1.0)
     degrees: float = 0.0
     shear: float = 0.0
@@ -47,14 +47,6 @@ class Augmentation:
     hsv: tuple[float, float, float] = (0.015, 0.6, 0.4)
     min_visible: float = 0.3
     min_side: float = 3.0
-
-
-def _crop(split: DetectionSplit, index: int) -> Sample:
-    """Return an image without its letterbox, and its boxes in pixels of that crop."""
-    x1, y1, x2, y2 = split.content_xyxy[index]
-    boxes = split.boxes[index].copy()
-    boxes[:, 1:] -= np.array([x1, y1, x1, y1], np.float32)
-    return split.images[index, y1:y2, x1:x2], boxes
 
 
 def move_boxes(boxes: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -66,15 +58,17 @@ def move_boxes(boxes: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArr
 def clip_boxes(
     boxes: NDArray[np.float32], region_xyxy: tuple[int, int, int, int], augmentation: Augmentation
 ) -> NDArray[np.float32]:
-    """Clip boxes (m, 5) to a region and drop those of which too little is left."""
+    """Clip truth rows (m, 5) to a region; what is left of an object that has lost too much is left open."""
     x1, y1, x2, y2 = region_xyxy
     clipped = boxes.copy()
     clipped[:, [1, 3]] = clipped[:, [1, 3]].clip(x1, x2)
     clipped[:, [2, 4]] = clipped[:, [2, 4]].clip(y1, y2)
     sides, before = clipped[:, 3:] - clipped[:, 1:3], boxes[:, 3:] - boxes[:, 1:3]
     visible = sides.prod(axis=1) >= augmentation.min_visible * before.prod(axis=1)
-    kept: NDArray[np.bool_] = visible & (sides.min(axis=1) >= augmentation.min_side)
-    return clipped[kept]
+    lost = (boxes[:, 0] >= 0) & ~(visible & (sides.min(axis=1) >= augmentation.min_side))
+    clipped[lost, 0] = unknown(clipped[lost, 0])
+    kept: NDArray[np.float32] = clipped[sides.min(axis=1) >= 1.0]
+    return kept
 
 
 def _warp(
@@ -95,17 +89,23 @@ def _warp(
     )
 
 
-def single(
-    split: DetectionSplit, index: int, size: int, rng: np.random.Generator, augmentation: Augmentation
-) -> Sample:
+def _stretch(pool: Pool, index: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a random map that changes width over height by a factor in the range of the image's set, not the area."""
+    part, _ = pool.place(index)
+    low, high = np.log(part.aspect)
+    root = np.exp(rng.uniform(low, high) / 2)
+    return np.diag([root, 1.0 / root])
+
+
+def single(pool: Pool, index: int, size: int, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
     """Place one image around the centre of a (size, size) picture, zoomed, turned, sheared and shifted."""
-    image, boxes = _crop(split, index)
+    image, boxes = pool.picture(index)
     height, width = image.shape[:2]
     zoom = rng.uniform(*augmentation.scale) * size / max(height, width)
     angle = np.deg2rad(rng.uniform(-augmentation.degrees, augmentation.degrees))
     shear = np.array([[1.0, rng.uniform(-1, 1) * augmentation.shear], [rng.uniform(-1, 1) * augmentation.shear, 1.0]])
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = zoom * turn @ shear
+    linear = zoom * turn @ shear @ _stretch(pool, index, rng)
     shift = rng.uniform(-augmentation.translate, augmentation.translate, 2) * size
     matrix = np.column_stack([linear, size / 2 + shift - linear @ (width / 2, height / 2)])
     canvas = np.empty((size, size, 3), np.uint8)
@@ -115,7 +115,7 @@ def single(
 
 
 def mosaic(
-    split: DetectionSplit, indices: Sequence[int], size: int, rng: np.random.Generator, augmentation: Augmentation
+    pool: Pool, indices: Sequence[int], size: int, rng: np.random.Generator, augmentation: Augmentation
 ) -> Sample:
     """Join four images at a random point near the middle, each zoomed and cut anywhere to fit its quarter."""
     cx, cy = (int(value) for value in rng.uniform(0.3 * size, 0.7 * size, 2))
@@ -123,12 +123,13 @@ def mosaic(
     kept = []
     regions = ((0, 0, cx, cy), (cx, 0, size, cy), (0, cy, cx, size), (cx, cy, size, size))
     for index, region in zip(indices, regions, strict=True):
-        image, boxes = _crop(split, index)
+        image, boxes = pool.picture(index)
         height, width = image.shape[:2]
         zoom = rng.uniform(*augmentation.mosaic_scale) * size / max(height, width)
+        linear = zoom * _stretch(pool, index, rng)
         # Negative room: the image is larger than its quarter and any part of it may show.
-        room = np.array([region[2] - region[0] - width * zoom, region[3] - region[1] - height * zoom])
-        matrix = np.column_stack([np.eye(2) * zoom, region[:2] + room * rng.random(2)])
+        room = np.array([region[2] - region[0], region[3] - region[1]]) - linear @ (width, height)
+        matrix = np.column_stack([linear, region[:2] + room * rng.random(2)])
         _warp(image, matrix, canvas, region)
         kept.append(clip_boxes(move_boxes(boxes, matrix), region, augmentation))
     return canvas, np.concatenate(kept)
@@ -154,14 +155,12 @@ def jitter_colour(
     return np.asarray(cv2.cvtColor(mapped, cv2.COLOR_HSV2RGB), np.uint8)
 
 
-def make_sample(
-    split: DetectionSplit, index: int, size: int, rng: np.random.Generator, augmentation: Augmentation
-) -> Sample:
+def make_sample(pool: Pool, index: int, size: int, rng: np.random.Generator, augmentation: Augmentation) -> Sample:
     """Return one augmented training sample of side `size`."""
     if rng.random() < augmentation.mosaic:
-        sample = mosaic(split, [index, *rng.integers(len(split), size=3)], size, rng, augmentation)
+        sample = mosaic(pool, [index, *rng.integers(len(pool), size=3)], size, rng, augmentation)
     else:
-        sample = single(split, index, size, rng, augmentation)
+        sample = single(pool, index, size, rng, augmentation)
     if rng.random() < augmentation.flip:
         sample = flip(sample)
     return jitter_colour(sample[0], rng, augmentation.hsv), sample[1]
@@ -177,10 +176,10 @@ def make_batch(samples: Sequence[Sample]) -> Sample:
 
 
 def batches(
-    split: DetectionSplit,
+    pool: Pool,
     order: NDArray[np.int64],
     batch_size: int,
-    size: int,
+    sizes: Sequence[int],
     seed: Sequence[int],
     augmentation: Augmentation,
     workers: int = 2,
@@ -188,23 +187,26 @@ def batches(
     """Yield the full batches of an epoch, made ahead in threads (OpenCV releases the interpreter's lock).
 
     Each sample has its own generator, seeded with its place in the epoch: the result does not depend on the threads.
+    The side of a batch's images is one of `sizes`, at random.
     """
     starts = range(0, len(order) - batch_size + 1, batch_size)
+    sides = np.random.default_rng([*seed, len(order)]).choice(np.asarray(sizes), len(starts))
 
     def produce(start: int) -> Sample:
+        side = int(sides[start // batch_size])
         picked = enumerate(order[start : start + batch_size], start)
         return make_batch(
-            [make_sample(split, int(i), size, np.random.default_rng([*seed, n]), augmentation) for n, i in picked]
+            [make_sample(pool, int(i), side, np.random.default_rng([*seed, n]), augmentation) for n, i in picked]
         )
 
     pending: deque[Future[Sample]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="augment")
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="augment")
     try:
         for start in starts:
-            pending.append(pool.submit(produce, start))
+            pending.append(executor.submit(produce, start))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)

@@ -1,23 +1,60 @@
-"""Task-aligned assignment and the loss of the anchor-free detector, as TensorFlow graph code.
+"""The anchor-free head: distances to the four sides and class logits for every cell; task-aligned assignment.
 
-Shapes: B images, N cells over all strides (strides in order, rows before columns), M padded ground-truth boxes,
-C classes. Boxes are xyxy float32 in pixels of the network's input; a ground-truth row is
-``(class, x1, y1, x2, y2)`` with class -1 for padding.
+Outputs, one pair per stride ``s`` in (8, 16, 32), named ``box_s`` and ``cls_s``:
+
+- ``box_s`` (B, H/s, W/s, 4) float32: the logarithms of the distances from the cell centre
+  ``((x + 0.5) * s, (y + 0.5) * s)`` to the left, top, right and bottom side, in units of the stride:
+  ``distance_px = exp(t) * s``.
+- ``cls_s`` (B, H/s, W/s, C) float32: one logit per class; classes are independent sigmoids.
+
+They stay six raw tensors because a quantised tensor has one scale: coordinates beside scores would ruin the scores.
+Shapes in the loss: B images, N cells over all strides (strides in order, rows before columns), M truth rows, C classes;
+see `models.detection.loss` for a truth row.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from models.edge_yolo import STRIDES
+from edge.spec import DecoderSpec
+from models.detection.blocks import STRIDES, Blocks
+from models.detection.loss import apart, cell_centres, ciou, iou, silenced
 
 TOP_K = 10
 BOX_WEIGHT = 5.0
 LOG_RANGE = (-4.0, 5.0)
 """Where the loss clamps the raw box outputs: 0.02 to 148 strides, wider than any target of a trained size."""
+
+
+class AnchorFree:
+    """See the head of this module."""
+
+    iou = 0.55
+    """Overlap above which NMS drops the weaker box: as good as any of 0.5 to 0.7 on road pictures, few doubles."""
+
+    def outputs(self, blocks: Blocks, features: Sequence[Any], width: int, classes: int) -> dict[str, Any]:
+        """Lay the head on the features of strides 8, 16 and 32."""
+        outputs = {}
+        for stride, feature in zip(STRIDES, features, strict=True):
+            outputs[f"box_{stride}"] = blocks.head(feature, width, 4, math.log(3.0), f"box_{stride}")
+            # A prior of 1% per class keeps the first steps from being spent on the background alone.
+            outputs[f"cls_{stride}"] = blocks.head(feature, width, classes, -math.log(99.0), f"cls_{stride}")
+        return outputs
+
+    def loss(self, outputs: dict[str, Any], truth: Any) -> tuple[Any, Any]:
+        """Return the class loss and the box loss of outputs for truth rows (B, M, 5); see `detection_loss`."""
+        return detection_loss(outputs, truth)
+
+    def decoder(self, classes: int) -> DecoderSpec:
+        """Return how the runtime decodes it; roles are the names of the outputs."""
+        names = [f"{role}_{stride}" for stride in STRIDES for role in ("box", "cls")]
+        return DecoderSpec(
+            name="anchor_free", outputs={name: name for name in names}, params={"strides": list(STRIDES)}
+        )
 
 
 def flatten_outputs(outputs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
@@ -32,9 +69,7 @@ def flatten_outputs(outputs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
         batch, height, width = tf.unstack(tf.shape(box)[:3])
         raw.append(tf.reshape(box, [batch, height * width, 4]))
         logits.append(tf.reshape(cls, [batch, height * width, cls.shape[-1]]))
-        x, y = tf.meshgrid(tf.range(width), tf.range(height))
-        xy = tf.reshape(tf.stack([x, y], axis=-1), [-1, 2])
-        centres.append((tf.cast(xy, tf.float32) + 0.5) * stride)
+        centres.append(cell_centres(height, width, stride))
         strides.append(tf.fill([height * width], float(stride)))
     return tf.concat(raw, 1), tf.concat(logits, 1), tf.concat(centres, 0), tf.concat(strides, 0)
 
@@ -49,34 +84,6 @@ def encode_boxes(boxes: Any, centres: Any, strides: Any) -> Any:
     """Invert `decode_boxes` for boxes (..., N, 4) that contain their cell's centre."""
     distance = tf.concat([centres - boxes[..., :2], boxes[..., 2:] - centres], axis=-1) / strides[:, None]
     return tf.math.log(tf.clip_by_value(distance, math.exp(LOG_RANGE[0]), math.exp(LOG_RANGE[1])))
-
-
-def _intersection_union(a: Any, b: Any) -> tuple[Any, Any]:
-    ax1, ay1, ax2, ay2 = tf.unstack(a, axis=-1)
-    bx1, by1, bx2, by2 = tf.unstack(b, axis=-1)
-    width = tf.nn.relu(tf.minimum(ax2, bx2) - tf.maximum(ax1, bx1))
-    height = tf.nn.relu(tf.minimum(ay2, by2) - tf.maximum(ay1, by1))
-    inter = width * height
-    return inter, (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - inter
-
-
-def iou(a: Any, b: Any) -> Any:
-    """Intersection over union of boxes (..., 4) with broadcasting, 0 where both are empty."""
-    return tf.math.divide_no_nan(*_intersection_union(a, b))
-
-
-def ciou(a: Any, b: Any) -> Any:
-    """Complete IoU of boxes (..., 4): IoU - centre distance - aspect term (Zheng et al. 2020, arXiv:1911.08287)."""
-    overlap = iou(a, b)
-    size_a = tf.maximum(a[..., 2:] - a[..., :2], 1e-3)
-    size_b = tf.maximum(b[..., 2:] - b[..., :2], 1e-3)
-    enclosing = tf.maximum(a[..., 2:], b[..., 2:]) - tf.minimum(a[..., :2], b[..., :2])
-    diagonal = tf.reduce_sum(enclosing**2, axis=-1) + 1e-6
-    distance = tf.reduce_sum((a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) ** 2, axis=-1) / 4.0
-    angle = tf.atan(size_b[..., 0] / size_b[..., 1]) - tf.atan(size_a[..., 0] / size_a[..., 1])
-    aspect = (4.0 / math.pi**2) * angle**2
-    weight = tf.stop_gradient(aspect / (1.0 - overlap + aspect + 1e-6))
-    return overlap - distance / diagonal - weight * aspect
 
 
 def assign(logits: Any, boxes: Any, centres: Any, truth: Any, top_k: int = TOP_K) -> tuple[Any, Any, Any]:
@@ -125,9 +132,12 @@ def detection_loss(outputs: dict[str, Any], truth: Any) -> tuple[Any, Any]:
     """Return the class loss (BCE) and the box loss (`BOX_WEIGHT` x (1 - CIoU)), scalars, over the sum of targets."""
     raw, logits, centres, strides = flatten_outputs(outputs)
     boxes = decode_boxes(raw, centres, strides)
-    targets = assign(tf.stop_gradient(logits), tf.stop_gradient(boxes), centres, truth)
+    objects, regions = apart(truth)
+    targets = assign(tf.stop_gradient(logits), tf.stop_gradient(boxes), centres, objects)
     scores, target_boxes, weight = (tf.stop_gradient(target) for target in targets)
+    # Where a class is open, only objects that are known count.
+    known = tf.where(scores > 0.0, 1.0, 1.0 - silenced(centres, regions, logits.shape[-1]))
     total = tf.maximum(tf.reduce_sum(scores), 1.0)
-    class_loss = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(scores, logits)) / total
+    class_loss = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(scores, logits) * known) / total
     box_loss = tf.reduce_sum((1.0 - ciou(boxes, target_boxes)) * weight) / total
     return class_loss, BOX_WEIGHT * box_loss

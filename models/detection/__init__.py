@@ -1,0 +1,1 @@
+"""Detectors: their network, data, loss and training."""
