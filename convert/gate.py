@@ -248,7 +248,8 @@ def passed(record: GateRecord) -> bool:
 def expected_drop(record: GateRecord) -> float:
     """Return the points that a model with this agreement, at its least, loses; 0 where no agreement was measured.
 
-    The share of its accuracy that a detector lost was (1 - agreement)^2 in every case that docs/quantisation.md lists.
+    The share of its accuracy that a detector lost was about (1 - agreement)^2 in all but one of the cases that
+    docs/quantisation.md lists.
     """
     return 0.0 if record.agreement_low is None else 100 * record.reference * (1 - record.agreement_low) ** 2
 
