@@ -15,7 +15,6 @@ ENOUGH = 0.8
 """Share of the frames in which an object must be found."""
 
 CLIPS = golden_videos.clips()
-NOT_YET = pytest.mark.xfail(strict=False, reason="the bundled model has seen highways only")
 MEASURED = [(clip, track) for clip in CLIPS for track in clip.tracks if track.half == "second"]
 
 
@@ -30,10 +29,7 @@ def found(shared_data) -> dict[str, Found]:
 
 @pytest.mark.parametrize(
     ("clip", "track"),
-    [
-        pytest.param(clip, track, id=f"{clip.video}: {track.name}", marks=NOT_YET if track.label == "car" else ())
-        for clip, track in MEASURED
-    ],
+    [pytest.param(clip, track, id=f"{clip.video}: {track.name}") for clip, track in MEASURED],
 )
 def test_the_bundled_model_finds(found: dict[str, Found], clip: Clip, track: Track) -> None:
     share = track.recall(found[clip.video])

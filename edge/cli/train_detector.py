@@ -91,7 +91,7 @@ def detector(
     if data is None and not resume:
         raise InputError("--data is missing: a COCO, YOLO or Pascal VOC folder or zip, or a .toml that joins several")
     if check and data is not None:
-        _check(data, run or Path(), as_json)
+        _check(data, run or Path(), size, as_json)
         return
     opened, cache = open_run("detector", ctx, _settings)
     with loading_tensorflow():
@@ -117,7 +117,7 @@ def _settings(task: str, given: dict[str, Any]) -> DetectorConfig:
     return configured(DetectorConfig, given)
 
 
-def _check(data: Path, folder: Path, as_json: bool) -> None:
+def _check(data: Path, folder: Path, size: int, as_json: bool) -> None:
     """Report on the data and draw a sheet of it into a folder."""
     require_opencv()
     require("edge train")
@@ -132,7 +132,7 @@ def _check(data: Path, folder: Path, as_json: bool) -> None:
 
     sets = read_sets(data)
     with working("reading the pictures"):
-        reports = check_sets(sets)
+        reports = check_sets(sets, size=size)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edge.bundled import bundled_model
 from edge.errors import InputError
 from edge.zoo.table import MODELS
 
@@ -22,7 +23,7 @@ def model_path(name: str) -> Path:
 
 
 def find_model(given: Path) -> Path:
-    """Return the file that a user means by a path or by the name of a public model.
+    """Return the file that a user means by a path or by the name of a bundled or public model.
 
     Args:
         given: A path; or a name, where no file is called so.
@@ -31,7 +32,11 @@ def find_model(given: Path) -> Path:
         InputError: It names a model that was not pulled yet.
     """
     name = str(given)
-    if name not in MODELS or given.is_file():
+    if given.is_file():
+        return given
+    if (shipped := bundled_model(name)) is not None:
+        return shipped
+    if name not in MODELS:
         return given
     path = model_path(name)
     if not path.is_file():

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from edge.spec.archive import read_tail
 from edge.spec.labels import read_labels
 from edge.spec.resolve import METADATA_NAME
 from edge.zoo import pull as zoo
-from edge.zoo.cache import cache_folder
+from edge.zoo.cache import cache_folder, find_model
 from edge.zoo.table import MODELS, PublicModel, Remote
 
 LABELS = b"rouge\nvert\nbleu\n"
@@ -304,3 +305,10 @@ def test_errors_of_a_pull_are_edge_errors(server, tiny, cache):
     server.answers["names.txt"] = 404
     with pytest.raises(EdgeError, match="HTTP 404"):
         zoo.pull("tiny-1.0", lambda *words: None)
+
+
+@pytest.mark.parametrize("name", ["edge-yolo-n", "edge-yolo-n-int8"])
+def test_bundled_models_go_by_their_names(name):
+    path = find_model(Path(name))
+    assert path.name == f"{name}.tflite"
+    assert path.stat().st_size < (800_000 if name.endswith("int8") else 1_500_000)
