@@ -133,20 +133,21 @@ def _check(data: Path, folder: Path, size: int, as_json: bool) -> None:
     sets = read_sets(data)
     with working("reading the pictures"):
         reports = check_sets(sets, size=size)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
-        sheets = [folder / f"{one.data.stem}.png" for one in sets.sets]
-        for one, sheet in zip(sets.sets, sheets, strict=True):
-            draw_sheet(one.data, sheet)
     if as_json:
         typer.echo(json.dumps([report.to_json() for report in reports], indent=2))
     else:
         console = Console(highlight=False)
         for report in reports:
             show(report, console)
-        console.print(f"contact sheet: {', '.join(map(str, sheets))}", soft_wrap=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+    sheets = [folder / f"{one.data.stem}.png" for one in sets.sets]
+    with working("drawing"):
+        for one, sheet in zip(sets.sets, sheets, strict=True):
+            draw_sheet(one.data, sheet)
+    typer.echo(f"contact sheet: {', '.join(map(str, sheets))}", err=True)
     if any(report.has_errors for report in reports):
         raise typer.Exit(InputError.exit_code)
 
