@@ -111,7 +111,8 @@ def _settings(task: str, given: dict[str, Any]) -> DetectorConfig:
     elif weights != "imagenet":
         path = default_model() if weights == _BUNDLED else Path(weights).absolute()
         given["weights"] = str(path)
-        given.setdefault("learning_rate", _FINE_TUNE_RATE)
+        # Another kind of head starts anew, and has more to learn.
+        given.setdefault("learning_rate", _FINE_TUNE_RATE if given["head"] == "anchor-free" else 2 * _FINE_TUNE_RATE)
     from models.detection.config import DetectorConfig
 
     return configured(DetectorConfig, given)
