@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TRANSFER = "Transfer learning"
 _NOTES = "What the deployed file says"
 _FREEZE_EPOCHS = 5
-_COMPARED = ("val_accuracy", "val_iou", "val_ap50", "val_ap")
+_COMPARED = {"val_accuracy": "accuracy", "val_iou": "IoU", "val_ap50": "AP50", "val_ap": "AP50-95"}
 
 Data = Annotated[
     Path | None,
@@ -220,7 +220,9 @@ def _show_runs(runs: dict[str, RunFolder[Any]]) -> None:
     table = Table(box=None, header_style="bold")
     for column in ("run", "network"):
         table.add_column(column, overflow="fold")
-    for column in ("epochs", "minutes", "accuracy", "IoU", "AP50", "AP50-95"):
+    found = {key for run in runs.values() for row in run.metrics() for key in row}
+    shown = {key: title for key, title in _COMPARED.items() if key in found}
+    for column in ("epochs", "minutes", *shown.values()):
         table.add_column(column, justify="right", no_wrap=True)
     for name, run in runs.items():
         config, metrics = run.config, run.metrics()
@@ -230,7 +232,7 @@ def _show_runs(runs: dict[str, RunFolder[Any]]) -> None:
             config.model + (f", {Path(config.weights).name}" if config.weights else ""),
             str(run.state.epoch),
             f"{run.state.seconds / 60:.1f}",
-            *(f"{best[key]:.4f}" if key in best else "" for key in _COMPARED),
+            *(f"{best[key]:.4f}" if key in best else "" for key in shown),
         )
     Console(highlight=False).print(table)
 

@@ -37,7 +37,7 @@ class Silent:
     def loading(self, chunks: Any) -> Any:
         return chunks
 
-    def epoch_began(self, phase: Any, number: int, steps: int) -> None:
+    def epoch_began(self, phase: Any, number: int, epochs: int, steps: int) -> None:
         self._begun += 1
 
     def step(self, logs: dict[str, float]) -> None:
