@@ -73,7 +73,7 @@ def _image(files: Files, folders: list[str], row: dict[str, Any], truth: Truth) 
     wh = given_wh(row.get("width"), row.get("height")) or measured_wh(files, place, truth)
     if wh is None:
         return None
-    return truth.image(place, wh, row)
+    return truth.image(place, wh, {"id": row["id"]})
 
 
 def _mend_boxes(parsed: Any) -> set[int]:
