@@ -62,6 +62,11 @@ class DetectorConfig(BaseModel):
     licence: str | None = None
     attribution: str | None = None
 
+    @property
+    def start_file(self) -> Path | None:
+        """The network that the run goes on from; None where it starts from a backbone or from nothing."""
+        return None if self.weights in (None, "imagenet") else Path(str(self.weights))
+
     @field_validator("size")
     @classmethod
     def _whole_cells(cls, size: int) -> int:

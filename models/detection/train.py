@@ -19,6 +19,7 @@ from models.detection.pictures import draw_augmented, draw_detector_curves, draw
 from models.detection.report import write_report, write_spec
 from models.detection.sets import read_sets
 from models.detection.trainer import DetectorTrainer, make_head, sizes_at
+from models.detection.weights import load_start
 from models.training.reporter import Reporter
 from models.training.run import RunFolder
 
@@ -42,11 +43,13 @@ def train(run: RunFolder[DetectorConfig], reporter: Reporter, cache: Path | None
     """
     config = run.config
     tf.config.experimental.enable_op_determinism()
+    state = run.state
+    # Before the pictures are decoded: weights that cannot be used are told at once.
+    start = load_start(config.start_file) if config.start_file and not state.epoch else None
     sets = read_sets(config.data)
     cache = cache or run.path / "cache"
     data, val = load_data(sets, cache, config.size, config.val_fraction, config.seed, reporter.loading)
-    trainer = DetectorTrainer(config, data.labels, _head(config, data))
-    state = run.state
+    trainer = DetectorTrainer(config, data.labels, _head(config, data), start)
     if state.epoch:
         trainer.restore(run.checkpoint)
     run.begin(data.labels)

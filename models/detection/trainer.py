@@ -21,7 +21,7 @@ from models.detection.data import Pool, epoch_order
 from models.detection.deployed import Deployed, deployed_spec
 from models.detection.heads import HEADS, Head
 from models.detection.network import edge_yolo
-from models.detection.weights import load_start, set_folded
+from models.detection.weights import Start, set_folded
 
 _SIZE_STEP = 32
 _WARM_UP = 0.03
@@ -57,13 +57,14 @@ def make_head(name: str, anchors: Any = None) -> Head:
 class DetectorTrainer:
     """A run's networks and optimiser."""
 
-    def __init__(self, config: DetectorConfig, labels: tuple[str, ...], head: Head) -> None:
+    def __init__(self, config: DetectorConfig, labels: tuple[str, ...], head: Head, start: Start | None = None) -> None:
         """Build the network that is trained (any size) and the one that is deployed (fixed size, averaged weights).
 
         Args:
             config: The run's.
             labels: Class names.
             head: Of `make_head`.
+            start: Of `load_start`; None for none, or where `restore` brings the weights of the run itself.
 
         Raises:
             InputError: The weights to start from cannot be used.
@@ -72,13 +73,12 @@ class DetectorTrainer:
         self.config = config
         self.head = head
         self.spec = deployed_spec(config.model, config.size, labels, head)
-        self.folded = config.weights not in (None, "imagenet")
+        self.folded = config.start_file is not None
         backbone = "imagenet" if config.weights == "imagenet" else None
         size = config.model.removeprefix("edge-yolo-")
         self.model = edge_yolo(size, len(labels), None, backbone, self.folded, head)
-        if self.folded:
-            weights, known = load_start(Path(str(config.weights)))
-            set_folded(self.model, weights, known, labels)
+        if start is not None:
+            set_folded(self.model, *start, labels)
         side = (config.size, config.size)
         self.average = edge_yolo(size, len(labels), side, None, self.folded, head)
         self.average.set_weights(self.model.get_weights())

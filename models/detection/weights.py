@@ -24,6 +24,10 @@ Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Kernel (kh, kw, in, out), of a depthwise convolution (kh, kw, in, 1), and bias (out,)."""
 
 
+Start = tuple[dict[str, Arrays], tuple[str, ...]]
+"""Weights by convolution, and the classes of their head."""
+
+
 def folded_weights(model: keras.Model) -> dict[str, Arrays]:
     """Return kernel and bias of every convolution, with the normalisation that follows folded in.
 
@@ -131,7 +135,7 @@ def set_folded(
     return anew
 
 
-def load_start(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+def load_start(path: Path) -> Start:
     """Read the weights that a run starts from.
 
     Args:
@@ -159,15 +163,23 @@ def load_start(path: Path) -> tuple[dict[str, Arrays], tuple[str, ...]]:
 
 
 def start_credit(weights: str | None) -> str | None:
-    """Return whom a network that goes on from other weights owes, as far as these tell; see `load_start`."""
+    """Return whom a network that goes on from other weights owes, as far as these tell.
+
+    Args:
+        weights: "imagenet", a file as `load_start` takes, or None.
+
+    Raises:
+        InputError: The file or what describes it is not there any more.
+    """
     if weights == "imagenet":
         return "MobileNetV2 backbone: ImageNet weights of Keras applications, Apache-2.0"
     if weights is None:
         return None
     path = Path(weights)
-    if path.suffix == ".tflite":
-        spec = parse_spec(read_tail(path)[METADATA_NAME], path)
-    else:
-        file = path.with_suffix(".spec.json")
-        spec = parse_spec(file.read_bytes(), file)
+    file = path if path.suffix == ".tflite" else path.with_suffix(".spec.json")
+    try:
+        described = read_tail(path)[METADATA_NAME] if file == path else file.read_bytes()
+    except (OSError, KeyError) as error:
+        raise InputError(f"{file}: cannot be read; whom the weights are owed to stands there ({error})") from error
+    spec = parse_spec(described, file)
     return f"started from {spec.name}: {spec.provenance.attribution}" if spec.provenance.attribution else None
