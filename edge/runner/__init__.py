@@ -1,0 +1,1 @@
+"""`edge run`: many cameras in one process."""
