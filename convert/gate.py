@@ -17,7 +17,7 @@ from convert.gate_data import LOCALIZER, Boxes, GateData
 from convert.writer import write_model
 from edge.classifier import Classifier
 from edge.detections import Detections
-from edge.detector import Detector
+from edge.detector import Detector, Limits
 from edge.errors import GateError, InputError
 from edge.evaluate import (
     EVALUATION_CONF,
@@ -338,8 +338,8 @@ class _RecordingDetector(Detector):
         super().__init__(*arguments, **options)
         self.answers: list[Detections] = []
 
-    def detect(self, image: Image) -> tuple[Detections, dict[str, float]]:
-        found, ms = super().detect(image)
+    def detect(self, image: Image, limits: Limits | None = None) -> tuple[Detections, dict[str, float]]:
+        found, ms = super().detect(image, limits)
         self.answers.append(found)
         return found, ms
 

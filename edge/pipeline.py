@@ -2,11 +2,12 @@
 
 ::
 
-    capture thread(s) --inbox--> inference thread --results--> the caller's thread: draw and write
+    capture thread(s) --lanes--> engine threads --outlet--> the caller's thread: draw and write
 
-Files wait for a slow model (bounded queue); a camera does not, and its newest frame replaces the one that waits.
-One thread runs the model, in the order of capture, so the results are the same however fast the others are. Drawing
-and writing happen in the thread that calls `run`, because desktop windows and signals belong to the main thread.
+Files wait for a slow model (bounded queue); a camera does not, and its newest frame replaces the one that waits. Files
+come one after another through one lane, every live source has its own. Results of a lane keep the order of its frames
+however many threads run the model. Drawing and writing happen in the thread that calls `run`, because desktop windows
+and signals belong to the main thread.
 """
 
 from __future__ import annotations
@@ -18,26 +19,21 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from edge.detections import Detections
-from edge.errors import OutputError
-from edge.frame import Frame, Image
+from edge.engine import Engine, Job, Lane, Outlet, Pool
+from edge.errors import OutputError, SourceLostError
+from edge.frame import Image
 from edge.result import Classification, Result
 from edge.sinks import Sink
 from edge.sources import Source
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 Infer = Callable[[Image], tuple[Detections | Classification, dict[str, float]]]
 """A detector's `detect` or a classifier's `classify`: uint8 (H, W, 3) BGR -> what it found, milliseconds by stage."""
-
-DEPTH = 4
-"""Frames, and results, that may wait: enough to even out a key frame or a slow write, little memory at 4K."""
 
 _POLL_S = 0.1
 """How soon `stop` is noticed while nothing happens."""
@@ -93,73 +89,12 @@ class Stats:
             self.found.update(result.classification.class_id[:1])
 
 
-@dataclass(slots=True)
-class _Captured:
-    """A frame on its way to inference: the number of its source, and the frames that it replaced."""
-
-    source: int
-    frame: Frame
-    capture_ms: float
-    dropped: int = 0
-
-
-class _Channel(Generic[T]):
-    """A bounded queue between two threads that either of them can close."""
-
-    def __init__(self) -> None:
-        self._items: deque[T] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def put(self, item: T) -> bool:
-        """Wait for room and append; False once the channel is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._items) < DEPTH)
-            return self._append(item)
-
-    def put_newest(self, item: T, replaces: Callable[[T], bool]) -> bool:
-        """Append without waiting, after taking out what `replaces` says it replaces; False once closed."""
-        with self._changed:
-            for waiting in [other for other in self._items if replaces(other)]:
-                self._items.remove(waiting)
-            return self._append(item)
-
-    def _append(self, item: T) -> bool:
-        if not self._closed:
-            self._items.append(item)
-            self._changed.notify_all()
-        return not self._closed
-
-    def get(self, timeout_s: float | None = None) -> T | None:
-        """Wait for an item and take it; None when the time is over, or the channel is closed and empty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
-            if not self._items:
-                return None
-            self._changed.notify_all()
-            return self._items.popleft()
-
-    def close(self, discard: bool = False) -> None:
-        """Take nothing more; `discard` what waits."""
-        with self._changed:
-            self._closed = True
-            if discard:
-                self._items.clear()
-            self._changed.notify_all()
-
-    @property
-    def finished(self) -> bool:
-        """Whether it is closed and empty."""
-        with self._changed:
-            return self._closed and not self._items
-
-
 class Pipeline:
     """One run over some sources. Make a new one for another run."""
 
     def __init__(
         self,
-        infer: Infer,
+        infer: Infer | Sequence[Infer],
         sinks: Sequence[Sink] = (),
         on_result: Callable[[Result], None] = lambda result: None,
         fallen_back: Callable[[], bool] = lambda: False,
@@ -167,19 +102,20 @@ class Pipeline:
         """Prepare.
 
         Args:
-            infer: Runs the model on one picture; called from one thread.
+            infer: Runs the model on one picture; called from one thread. Several run as many frames at the same time.
             sinks: Take the results; the pipeline closes them.
             on_result: Called after the sinks with each result, for a progress display.
             fallen_back: Says whether the CPU runs the model in place of an accelerator; asked after each picture.
         """
         self.stats = Stats()
-        self._infer = infer
+        infers = [infer] if callable(infer) else list(infer)
+        self._engine = Engine(len(infers), self._model_failed)
+        self._pool = Pool(infers)
+        self._outlet = Outlet(self._engine)
+        self._lanes: list[Lane] = []
         self._sinks = sinks
         self._on_result = on_result
         self._fallen_back = fallen_back
-        self._inbox: _Channel[_Captured] = _Channel()
-        self._results: _Channel[Result] = _Channel()
-        self._capturing = 0
         self._lock = threading.Lock()
         self._error: BaseException | None = None
         self._stopping = False
@@ -197,6 +133,8 @@ class Pipeline:
     def run(self, sources: Sequence[Source]) -> Stats:
         """Process the sources: files one after another, live ones all at once. Closes sources and sinks.
 
+        A source that is lost does not end the others; what it raised is raised in the end.
+
         Returns:
             What was done, also in `stats` when an error is raised.
 
@@ -205,97 +143,68 @@ class Pipeline:
                 before is written first, as far as outputs work.
             BrokenPipeError: The reader of standard output went away.
         """
-        numbered = list(enumerate(sources))
-        groups = [[item] for item in numbered if item[1].live]
-        if files := [item for item in numbered if not item[1].live]:
+        groups = [[source] for source in sources if source.live]
+        if files := [source for source in sources if not source.live]:
             groups.append(files)
-        self._capturing = len(groups)
-        if not groups:
-            self._inbox.close()
-        threads = [
-            threading.Thread(target=self._capture, args=(group,), name="edge-capture", daemon=True) for group in groups
-        ]
-        inference = threading.Thread(target=self._run_model, name="edge-model", daemon=True)
-        for thread in (inference, *threads):
+        threads = []
+        for group in groups:
+            lane = Lane(self._engine, self._pool, self._look, self._outlet, newest=group[0].live)
+            self._engine.add(lane)
+            self._lanes.append(lane)
+            threads.append(threading.Thread(target=self._capture, args=(group, lane), name="edge-capture", daemon=True))
+        self._engine.start()
+        for thread in threads:
             thread.start()
         try:
             self._write_results()
         finally:
-            self._inbox.close(discard=True)
-            self._results.close(discard=True)
-            inference.join()
+            for lane in self._lanes:
+                lane.abandon()
+            self._engine.stop()
             self._close_sinks()
             for thread in threads:
                 thread.join(_JOIN_S)
-            for source, thread in ((s, t) for t, group in zip(threads, groups, strict=True) for _, s in group):
-                self.stats.skipped += source.skipped
-                # One that hangs in native code cannot be closed under its reader.
-                if not thread.is_alive():
-                    source.close()
+            for group, thread in zip(groups, threads, strict=True):
+                for source in group:
+                    self.stats.skipped += source.skipped
+                    # One that hangs in native code cannot be closed under its reader.
+                    if not thread.is_alive():
+                        source.close()
         if self._error is not None:
             raise self._error
         return self.stats
 
-    def _capture(self, sources: Iterable[tuple[int, Source]]) -> None:
-        """Read sources one after another into the inbox; the work of a capture thread."""
+    def _capture(self, sources: Iterable[Source], lane: Lane) -> None:
+        """Read sources one after another into their lane; the work of a capture thread."""
         try:
-            for number, source in sources:
-                if not self._capture_one(number, source):
+            for source in sources:
+                if not capture(source, lane):
                     return
+        except SourceLostError as error:
+            self._keep(error)
         except Exception as error:  # a thread's boundary: raised again by `run`
             self._fail(error)
         finally:
-            with self._lock:
-                self._capturing -= 1
-                last = self._capturing == 0
-            if last:
-                self._inbox.close()
+            lane.close()
 
-    def _capture_one(self, number: int, source: Source) -> bool:
-        """Read one source to its end; False when the run ended before."""
-        frames = iter(source)
-        while True:
-            start = perf_counter()
-            frame = next(frames, None)
-            if frame is None:
-                return True
-            item = _Captured(number, frame, (perf_counter() - start) * 1e3)
+    def _look(self, infer: Infer, job: Job) -> Result:
+        """Make the result of a frame; the work of an engine thread."""
+        found, stage_ms = infer(job.frame.image)
+        return result_of(job, found, stage_ms, self._fallen_back())
 
-            def replaces(waiting: _Captured, item: _Captured = item) -> bool:
-                if waiting.source == item.source:
-                    item.dropped += 1 + waiting.dropped
-                return waiting.source == item.source
-
-            if not (self._inbox.put_newest(item, replaces) if source.live else self._inbox.put(item)):
-                return False
-
-    def _run_model(self) -> None:
-        """Turn frames into results; the work of the inference thread."""
-        try:
-            while (item := self._inbox.get()) is not None:
-                found, stage_ms = self._infer(item.frame.image)
-                times = {"capture": item.capture_ms, **stage_ms}
-                if isinstance(found, Classification):
-                    result = Result(item.frame, Detections.empty(), times, item.dropped, found, self._fallen_back())
-                else:
-                    result = Result(item.frame, found, times, item.dropped, None, self._fallen_back())
-                if not self._results.put(result):
-                    break
-        except Exception as error:  # a thread's boundary: raised again by `run`
-            self._fail(error)
-        finally:
-            self._inbox.close(discard=True)
-            self._results.close()
+    def _model_failed(self, error: Exception) -> None:
+        self._fail(error, discard=True)
 
     def _write_results(self) -> None:
         """Draw and write until the results end or the run is stopped."""
         started: float | None = None
         try:
-            while not self._results.finished:
+            while not self._outlet.finished:
                 if self._stopping:
                     # What is in the model is finished and written; what waits before it is not.
-                    self._inbox.close(discard=True)
-                result = self._results.get(_POLL_S)
+                    for lane in self._lanes:
+                        lane.close(discard=True)
+                result = self._outlet.get(_POLL_S)
                 if result is None:
                     continue
                 if started is None:
@@ -318,11 +227,35 @@ class Pipeline:
             except (OutputError, BrokenPipeError) as error:
                 self._fail(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, discard: bool = False) -> None:
         """Keep the first error for `run`, and let the capture end; what was captured before is still written."""
+        self._keep(error)
+        for lane in self._lanes:
+            lane.close(discard)
+
+    def _keep(self, error: BaseException) -> None:
         with self._lock:
             if self._error is None:
                 self._error = error
             else:
                 log.warning("%s", error)
-        self._inbox.close()
+
+
+def capture(source: Source, lane: Lane) -> bool:
+    """Read a source to its end into a lane; False when the lane took no more."""
+    frames = iter(source)
+    while True:
+        start = perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return True
+        if not lane.put(frame, (perf_counter() - start) * 1e3):
+            return False
+
+
+def result_of(job: Job, found: Detections | Classification, stage_ms: dict[str, float], fallback: bool) -> Result:
+    """Return the result of a frame in which something was found."""
+    times = {"capture": job.capture_ms, **stage_ms}
+    if isinstance(found, Classification):
+        return Result(job.frame, Detections.empty(), times, job.dropped, found, fallback)
+    return Result(job.frame, found, times, job.dropped, None, fallback)

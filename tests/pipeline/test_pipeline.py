@@ -12,9 +12,10 @@ import pytest
 from media import clip, frames_of, picture
 
 from edge.detections import Detections
+from edge.engine import DEPTH
 from edge.errors import BackendError, OutputError, SourceLostError
 from edge.frame import Frame
-from edge.pipeline import DEPTH, Pipeline
+from edge.pipeline import Pipeline
 from edge.result import Classification, Result
 from edge.sinks import Overlay
 from edge.sinks.video import VideoSink

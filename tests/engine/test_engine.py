@@ -1,0 +1,227 @@
+"""Lanes, pools and the threads between them: order, fairness, bounds, ends."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from edge.detections import Detections
+from edge.engine import DEPTH, Engine, Job, Lane, Outlet, Pool
+from edge.frame import Frame
+from edge.result import Result
+
+WAIT_S = 20
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+
+
+def frame(index: int, source: str = "a") -> Frame:
+    return Frame(IMAGE, index, source, 0.0, time.monotonic(), time.time())
+
+
+def look(member: str, job: Job) -> Result:
+    return Result(job.frame, Detections.empty(), {}, job.dropped)
+
+
+class Bench:
+    """An engine and what it complained of."""
+
+    def __init__(self, threads: int) -> None:
+        self.errors: list[Exception] = []
+        self.engine = Engine(threads, self.errors.append)
+
+    def lane(
+        self,
+        pool: Pool[str],
+        work: Callable[[str, Job], Result] = look,
+        newest: bool = False,
+        outlet: Outlet | None = None,
+    ) -> tuple[Lane, Outlet]:
+        outlet = outlet or Outlet(self.engine)
+        lane = Lane(self.engine, pool, work, outlet, newest)
+        self.engine.add(lane)
+        return lane, outlet
+
+
+@pytest.fixture
+def bench() -> Iterator[Callable[[int], Bench]]:
+    made: list[Bench] = []
+
+    def make(threads: int) -> Bench:
+        made.append(Bench(threads))
+        return made[-1]
+
+    yield make
+    for one in made:
+        assert one.engine.stop(WAIT_S)
+
+
+def drain(outlet: Outlet) -> list[Result]:
+    results = []
+    deadline = time.monotonic() + WAIT_S
+    while not outlet.finished and time.monotonic() < deadline:
+        if (result := outlet.get(0.1)) is not None:
+            results.append(result)
+    return results
+
+
+def feed(lane: Lane, count: int, source: str = "a") -> threading.Thread:
+    def run() -> None:
+        for index in range(count):
+            lane.put(frame(index, source), 0.0)
+        lane.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_results_keep_the_order_of_frames_however_long_each_takes(bench: Callable[[int], Bench]) -> None:
+    rng = random.Random(3)
+    busy: Counter[str] = Counter()
+
+    def uneven(member: str, job: Job) -> Result:
+        busy[member] += 1
+        time.sleep(rng.choice((0.0, 0.001, 0.004)))
+        return look(member, job)
+
+    one = bench(4)
+    lane, outlet = one.lane(Pool(list("wxyz")), uneven)
+    one.engine.start()
+    feed(lane, 200)
+    assert [r.frame.index for r in drain(outlet)] == list(range(200))
+    assert len(busy) == 4
+
+
+def test_no_member_works_twice_at_once_and_no_more_frames_than_members(bench: Callable[[int], Bench]) -> None:
+    inside: Counter[str] = Counter()
+    most = [0]
+    lock = threading.Lock()
+
+    def watched(member: str, job: Job) -> Result:
+        with lock:
+            inside[member] += 1
+            most[0] = max(most[0], sum(inside.values()))
+            assert inside[member] == 1
+        time.sleep(0.001)
+        with lock:
+            inside[member] -= 1
+        return look(member, job)
+
+    one = bench(6)
+    pool = Pool(["x", "y"])
+    lanes = [one.lane(pool, watched) for _ in range(3)]
+    one.engine.start()
+    for lane, _ in lanes:
+        feed(lane, 50)
+    assert all([r.frame.index for r in drain(outlet)] == list(range(50)) for _, outlet in lanes)
+    assert not one.errors
+    assert most[0] == 2
+
+
+def test_every_lane_has_its_turn_also_beside_a_flood(bench: Callable[[int], Bench]) -> None:
+    one = bench(1)
+    pool = Pool(["x"])
+    order: list[str] = []
+
+    def note(member: str, job: Job) -> Result:
+        order.append(job.frame.source)
+        time.sleep(0.001)
+        return look(member, job)
+
+    lanes = {name: one.lane(pool, note) for name in "abc"}
+    feeders = [feed(lane, 60, name) for name, (lane, _) in lanes.items()]
+    # All three have frames before the first turn.
+    time.sleep(0.05)
+    one.engine.start()
+    writers = [threading.Thread(target=drain, args=(outlet,)) for _, outlet in lanes.values()]
+    for writer in writers:
+        writer.start()
+    for thread in (*writers, *feeders):
+        thread.join(WAIT_S)
+    # While all three have frames, each comes once in a row of three.
+    assert all(set(order[i : i + 3]) == set("abc") for i in range(0, 60, 3))
+
+
+def test_a_writer_that_hangs_holds_up_its_own_lane_only(bench: Callable[[int], Bench]) -> None:
+    one = bench(1)
+    pool = Pool(["x"])
+    stuck, _ = one.lane(pool)
+    good, outlet = one.lane(pool)
+    one.engine.start()
+    feed(stuck, 100)
+    feed(good, 100)
+    assert [r.frame.index for r in drain(outlet)] == list(range(100))
+    with one.engine.lock:
+        assert stuck._out == DEPTH
+    stuck.abandon()
+
+
+def test_a_newest_lane_counts_what_it_replaced(bench: Callable[[int], Bench]) -> None:
+    one = bench(1)
+    lane, outlet = one.lane(Pool(["x"]), newest=True)
+    for index in range(7):
+        assert lane.put(frame(index), 0.0)
+    lane.close()
+    one.engine.start()
+    assert [(r.frame.index, r.dropped) for r in drain(outlet)] == [(6, 6)]
+    assert not lane.put(frame(8), 0.0)
+
+
+def test_a_frame_that_fails_is_left_out_and_the_next_ones_come(bench: Callable[[int], Bench]) -> None:
+    def fails(member: str, job: Job) -> Result:
+        if job.frame.index % 3 == 1:
+            raise ValueError(str(job.frame.index))
+        return look(member, job)
+
+    one = bench(2)
+    lane, outlet = one.lane(Pool(["x", "y"]), fails)
+    one.engine.start()
+    feed(lane, 9)
+    assert [r.frame.index for r in drain(outlet)] == [0, 2, 3, 5, 6, 8]
+    assert sorted(map(str, one.errors)) == ["1", "4", "7"]
+
+
+def test_an_outlet_that_lanes_share_ends_with_the_last_of_them(bench: Callable[[int], Bench]) -> None:
+    one = bench(1)
+    pool = Pool(["x"])
+    first, outlet = one.lane(pool)
+    second, _ = one.lane(pool, outlet=outlet)
+    one.engine.start()
+    first.close()
+    second.put(frame(5, "b"), 0.0)
+    assert not outlet.finished
+    second.close()
+    assert [r.frame.source for r in drain(outlet)] == ["b"]
+    assert outlet.finished
+
+
+def test_a_lane_that_is_abandoned_lets_its_feeder_and_its_writer_go(bench: Callable[[int], Bench]) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hang(member: str, job: Job) -> Result:
+        entered.set()
+        assert leave.wait(WAIT_S)
+        return look(member, job)
+
+    one = bench(1)
+    pool = Pool(["x"])
+    lane, outlet = one.lane(pool, hang)
+    one.engine.start()
+    feeder = feed(lane, 100)
+    assert entered.wait(WAIT_S)
+    time.sleep(0.02)
+    assert pool.longest_s() >= 0.02
+    assert not one.engine.stop(0.01)
+    lane.abandon()
+    feeder.join(WAIT_S)
+    assert not feeder.is_alive()
+    assert outlet.finished and outlet.get() is None
+    leave.set()
+    assert one.engine.stop(WAIT_S)
+    assert pool.longest_s() == 0
