@@ -25,9 +25,13 @@ from edge.tensor import TensorInfo
 log = logging.getLogger(__name__)
 
 
+MOST_THREADS = 4
+"""Small networks gain nothing beyond."""
+
+
 def default_threads() -> int:
-    """Return the CPUs that this process may use, four at most: small networks gain nothing beyond."""
-    return min(4, len(os.sched_getaffinity(0)))
+    """Return the CPUs that this process may use, `MOST_THREADS` at most."""
+    return min(MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
 class LiteRTBackend:

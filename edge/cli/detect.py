@@ -108,6 +108,7 @@ def detect(
         from edge import selftest
         from edge.detector import Detector
         from edge.loader import load_model
+        from edge.spec.labels import pick_classes
         from edge.spec.resolve import Overrides
 
         overrides = Overrides(
@@ -116,7 +117,7 @@ def detect(
         loaded = load_model(model or default_model(), overrides, threads, delegate, fallback)
         if verify:
             selftest.verify(loaded, delegate).require(loaded.path)
-        wanted = running.pick_classes(classes or [], loaded.spec.labels)
+        wanted = pick_classes(classes or [], loaded.spec.labels)
         common: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": wanted}
         detector: Detector | SlidingWindowDetector
         if method is Method.SLIDING_WINDOW:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.cli.progress import Display
-from edge.errors import InputError, OutputError
+from edge.errors import OutputError
 
 if TYPE_CHECKING:
     from edge.backends.base import Backend
@@ -234,34 +234,6 @@ def open_sources(uris: Sequence[str], stack: ExitStack) -> list[Source]:
     from edge.sources import open_source
 
     return [stack.enter_context(open_source(uri)) for uri in uris]
-
-
-def pick_classes(wanted: Sequence[str], labels: Sequence[str]) -> list[int] | None:
-    """Return the class indices that `--classes` names, by name or number; None for all.
-
-    Raises:
-        InputError: A name or number is not a class of the model.
-    """
-    from difflib import get_close_matches
-
-    from edge.coco import canonical
-
-    index_of = {canonical(label): i for i, label in reversed(list(enumerate(labels)))}
-    picked = []
-    for word in (part.strip() for entry in wanted for part in entry.split(",") if part.strip()):
-        name = canonical(word)
-        if name in index_of:
-            picked.append(index_of[name])
-        elif word.isdecimal() and (not labels or int(word) < len(labels)):
-            picked.append(int(word))
-        elif word.isdecimal():
-            raise InputError(f"--classes {word}: the model has classes 0 to {len(labels) - 1}")
-        else:
-            near = get_close_matches(name, index_of, n=3)
-            known = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {known or 'no labels: give numbers'}"
-            raise InputError(f"--classes {word}: the model has no such class; {hint}")
-    return picked or None
 
 
 @contextmanager

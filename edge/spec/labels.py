@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
+from edge.coco import canonical
 from edge.errors import InputError
 
 UNNAMED = "???"
@@ -76,3 +79,32 @@ def _numbered(lines: list[str]) -> tuple[str, ...] | None:
     for index, label in pairs:
         names[index] = label
     return tuple(names)
+
+
+def pick_classes(wanted: Sequence[str], labels: Sequence[str], flag: str = "--classes") -> list[int] | None:
+    """Return the class indices that a user names, by name or number; None for all.
+
+    Args:
+        wanted: Names or numbers, several with commas between them.
+        labels: Class names by class index.
+        flag: What gave them, for messages.
+
+    Raises:
+        InputError: A name or number is not a class of the model.
+    """
+    index_of = {canonical(label): i for i, label in reversed(list(enumerate(labels)))}
+    picked = []
+    for word in (part.strip() for entry in wanted for part in entry.split(",") if part.strip()):
+        name = canonical(word)
+        if name in index_of:
+            picked.append(index_of[name])
+        elif word.isdecimal() and (not labels or int(word) < len(labels)):
+            picked.append(int(word))
+        elif word.isdecimal():
+            raise InputError(f"{flag} {word}: the model has classes 0 to {len(labels) - 1}")
+        else:
+            near = get_close_matches(name, index_of, n=3)
+            known = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {known or 'no labels: give numbers'}"
+            raise InputError(f"{flag} {word}: the model has no such class; {hint}")
+    return picked or None

@@ -21,9 +21,9 @@ from media import clip, film, frames_of, picture, small_disk
 from typer.testing import CliRunner, Result
 
 from edge.cli.app import app
-from edge.cli.running import pick_classes
 from edge.cv import explain, require_opencv
 from edge.errors import InputError, MissingDependencyError
+from edge.spec.labels import pick_classes
 
 Edge = Callable[..., Result]
 
