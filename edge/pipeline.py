@@ -109,7 +109,7 @@ class Pipeline:
         """
         self.stats = Stats()
         infers = [infer] if callable(infer) else list(infer)
-        self._engine = Engine(len(infers), self._model_failed)
+        self._engine = Engine(0, self._model_failed)
         self._pool = Pool(infers)
         self._outlet = Outlet(self._engine)
         self._lanes: list[Lane] = []
@@ -152,7 +152,7 @@ class Pipeline:
             self._engine.add(lane)
             self._lanes.append(lane)
             threads.append(threading.Thread(target=self._capture, args=(group, lane), name="edge-capture", daemon=True))
-        self._engine.start()
+        self._engine.grow(self._pool.size)
         for thread in threads:
             thread.start()
         try:

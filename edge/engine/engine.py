@@ -25,7 +25,7 @@ class Engine:
     """
 
     def __init__(self, threads: int, on_error: Callable[[Exception], None]) -> None:
-        """Prepare.
+        """Start the threads.
 
         Args:
             threads: How many frames are worked on at the same time; more than all members of all pools are of no use.
@@ -37,14 +37,15 @@ class Engine:
         self._lanes: set[Lane] = set()
         self._turns = 0
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._run, name=f"edge-model-{i}", daemon=True) for i in range(threads)
-        ]
+        self._threads: list[threading.Thread] = []
+        self.grow(threads)
 
-    def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
+    def grow(self, threads: int) -> None:
+        """Have at least so many threads."""
+        while len(self._threads) < threads:
+            name = f"edge-model-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+            self._threads[-1].start()
 
     def add(self, lane: Lane) -> None:
         """Serve a lane from now on, until it is closed and empty."""
@@ -61,8 +62,7 @@ class Engine:
             self._closed = True
             self._work.notify_all()
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(timeout_s)
+            thread.join(timeout_s)
         return not any(thread.is_alive() for thread in self._threads)
 
     def _wake(self) -> None:

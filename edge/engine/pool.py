@@ -33,6 +33,11 @@ class Pool(Generic[R]):
         """Whether a member waits for work."""
         return bool(self._free)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no member works."""
+        return len(self._free) == self.size
+
     def take(self) -> R:
         """Take a member out."""
         # The one that worked last: its memory is warm.

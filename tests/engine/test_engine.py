@@ -33,7 +33,11 @@ class Bench:
 
     def __init__(self, threads: int) -> None:
         self.errors: list[Exception] = []
-        self.engine = Engine(threads, self.errors.append)
+        self.engine = Engine(0, self.errors.append)
+        self._threads = threads
+
+    def start(self) -> None:
+        self.engine.grow(self._threads)
 
     def lane(
         self,
@@ -92,7 +96,7 @@ def test_results_keep_the_order_of_frames_however_long_each_takes(bench: Callabl
 
     one = bench(4)
     lane, outlet = one.lane(Pool(list("wxyz")), uneven)
-    one.engine.start()
+    one.start()
     feed(lane, 200)
     assert [r.frame.index for r in drain(outlet)] == list(range(200))
     assert len(busy) == 4
@@ -116,7 +120,7 @@ def test_no_member_works_twice_at_once_and_no_more_frames_than_members(bench: Ca
     one = bench(6)
     pool = Pool(["x", "y"])
     lanes = [one.lane(pool, watched) for _ in range(3)]
-    one.engine.start()
+    one.start()
     for lane, _ in lanes:
         feed(lane, 50)
     assert all([r.frame.index for r in drain(outlet)] == list(range(50)) for _, outlet in lanes)
@@ -138,7 +142,7 @@ def test_every_lane_has_its_turn_also_beside_a_flood(bench: Callable[[int], Benc
     feeders = [feed(lane, 60, name) for name, (lane, _) in lanes.items()]
     # All three have frames before the first turn.
     time.sleep(0.05)
-    one.engine.start()
+    one.start()
     writers = [threading.Thread(target=drain, args=(outlet,)) for _, outlet in lanes.values()]
     for writer in writers:
         writer.start()
@@ -153,7 +157,7 @@ def test_a_writer_that_hangs_holds_up_its_own_lane_only(bench: Callable[[int], B
     pool = Pool(["x"])
     stuck, _ = one.lane(pool)
     good, outlet = one.lane(pool)
-    one.engine.start()
+    one.start()
     feed(stuck, 100)
     feed(good, 100)
     assert [r.frame.index for r in drain(outlet)] == list(range(100))
@@ -168,7 +172,7 @@ def test_a_newest_lane_counts_what_it_replaced(bench: Callable[[int], Bench]) ->
     for index in range(7):
         assert lane.put(frame(index), 0.0)
     lane.close()
-    one.engine.start()
+    one.start()
     assert [(r.frame.index, r.dropped) for r in drain(outlet)] == [(6, 6)]
     assert not lane.put(frame(8), 0.0)
 
@@ -181,7 +185,7 @@ def test_a_frame_that_fails_is_left_out_and_the_next_ones_come(bench: Callable[[
 
     one = bench(2)
     lane, outlet = one.lane(Pool(["x", "y"]), fails)
-    one.engine.start()
+    one.start()
     feed(lane, 9)
     assert [r.frame.index for r in drain(outlet)] == [0, 2, 3, 5, 6, 8]
     assert sorted(map(str, one.errors)) == ["1", "4", "7"]
@@ -192,7 +196,7 @@ def test_an_outlet_that_lanes_share_ends_with_the_last_of_them(bench: Callable[[
     pool = Pool(["x"])
     first, outlet = one.lane(pool)
     second, _ = one.lane(pool, outlet=outlet)
-    one.engine.start()
+    one.start()
     first.close()
     second.put(frame(5, "b"), 0.0)
     assert not outlet.finished
@@ -212,7 +216,7 @@ def test_a_lane_that_is_abandoned_lets_its_feeder_and_its_writer_go(bench: Calla
     one = bench(1)
     pool = Pool(["x"])
     lane, outlet = one.lane(pool, hang)
-    one.engine.start()
+    one.start()
     feeder = feed(lane, 100)
     assert entered.wait(WAIT_S)
     time.sleep(0.02)
