@@ -25,6 +25,7 @@ class Pool(Generic[R]):
             members: Detectors or classifiers over the same model file, at least one.
         """
         self.size = len(members)
+        self._members = list(members)
         self._free = list(members)
         self._started: dict[int, float] = {}
 
@@ -36,7 +37,7 @@ class Pool(Generic[R]):
     @property
     def idle(self) -> bool:
         """Whether no member works."""
-        return len(self._free) == self.size
+        return not self._started
 
     def take(self) -> R:
         """Take a member out."""
@@ -46,9 +47,16 @@ class Pool(Generic[R]):
         return member
 
     def give(self, member: R) -> None:
-        """Bring it back."""
+        """Bring it back; one that was replaced in the meantime is let go."""
         self._started.pop(id(member), None)
-        self._free.append(member)
+        if any(member is one for one in self._members):
+            self._free.append(member)
+
+    def replace(self, members: Sequence[R]) -> None:
+        """Let others do the work from now on; those that work now finish what they have."""
+        self.size = len(members)
+        self._members = list(members)
+        self._free = list(members)
 
     def longest_s(self) -> float:
         """Return for how long the longest work of this moment has been going on; 0 where there is none."""

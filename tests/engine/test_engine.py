@@ -229,3 +229,30 @@ def test_a_lane_that_is_abandoned_lets_its_feeder_and_its_writer_go(bench: Calla
     leave.set()
     assert one.engine.stop(WAIT_S)
     assert pool.longest_s() == 0
+
+
+def test_members_are_replaced_under_way(bench: Callable[[int], Bench]) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def note(member: str, job: Job) -> Result:
+        seen.append(member)
+        if job.frame.index == 0:
+            entered.set()
+            assert leave.wait(WAIT_S)
+        return look(member, job)
+
+    one = bench(2)
+    pool = Pool(["old"])
+    lane, outlet = one.lane(pool, note)
+    one.start()
+    feed(lane, 30)
+    assert entered.wait(WAIT_S)
+    with one.engine.lock:
+        pool.replace(["new", "newer"])
+    assert not pool.idle
+    leave.set()
+    assert [r.frame.index for r in drain(outlet)] == list(range(30))
+    assert seen[0] == "old" and set(seen[1:]) <= {"new", "newer"} and len(seen) == 30
+    assert one.engine.stop(WAIT_S)
+    assert pool.idle and pool.size == 2
