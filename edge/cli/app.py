@@ -14,6 +14,7 @@ from edge import __version__
 from edge.cli.classify import classify
 from edge.cli.convert import convert
 from edge.cli.detect import detect
+from edge.cli.doctor import doctor
 from edge.cli.evaluate import evaluate
 from edge.cli.inspect import inspect
 from edge.cli.models import app as models
@@ -69,6 +70,7 @@ app.command(rich_help_panel="On the device")(classify)
 app.command(rich_help_panel="On the device")(inspect)
 app.command(rich_help_panel="On the device")(evaluate)
 app.command(rich_help_panel="On the device")(verify)
+app.command(rich_help_panel="On the device")(doctor)
 app.command(rich_help_panel="On the workstation")(convert)
 train.command()(detector)
 app.add_typer(train, name="train", rich_help_panel="On the workstation")
