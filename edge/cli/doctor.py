@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CANNOT_RUN = BackendError.exit_code
 
+_INDENT = 21
+
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
@@ -95,23 +97,20 @@ def _show(results: Iterable[tuple[Check, list[Finding]]]) -> list[tuple[Check, l
 
 
 def _line(console: Console, finding: Finding) -> None:
-    from rich.table import Table
+    from textwrap import wrap
+
     from rich.text import Text
 
     from edge.doctor.finding import State
 
     style = {State.OK: "green", State.WARNING: "yellow", State.MISSING: "bold red" if finding.needed else "dim"}
-    table = Table.grid(padding=(0, 1))
-    table.add_column(width=8)
-    table.add_column(width=11)
-    table.add_column(ratio=1, overflow="fold")
-    optional = finding.state is State.MISSING and not finding.needed
-    table.add_row(
-        Text(f" {finding.state}", style[finding.state]),
-        Text(finding.name),
-        Text(finding.found, "dim" if optional else ""),
-    )
-    console.print(table)
+    dim = "dim" if finding.state is State.MISSING and not finding.needed else ""
+    room = max(20, console.width - _INDENT)
+    first, *more = wrap(finding.found, room, break_on_hyphens=False) or [""]
+    head = ((f" {finding.state:<8}", style[finding.state]), (f"{finding.name:<{_INDENT - 9}}", dim), (first, dim))
+    console.print(Text.assemble(*head), soft_wrap=True)
+    for line in more:
+        console.print(Text(" " * _INDENT + line, dim), soft_wrap=True)
     if finding.mend:
         # Never broken into lines: it is there to be copied.
-        console.print(Text.assemble((" " * 22 + "-> ", "dim"), (finding.mend, "cyan")), soft_wrap=True)
+        console.print(Text.assemble((" " * _INDENT + "-> ", "dim"), (finding.mend, "cyan")), soft_wrap=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from edge.doctor.finding import Finding, missing, ok, one_line, warning
 from edge.doctor.host import Host
@@ -42,7 +42,7 @@ def gpu(host: Host) -> Iterator[Finding]:
     runtime = host.known("runtime")
     nodes = host.find("/dev/dri/renderD*")
     installed = drivers(host)
-    facts = {"vulkan_drivers": installed, "render_nodes": nodes}
+    facts: dict[str, Any] = {"vulkan_drivers": installed, "render_nodes": nodes}
     if runtime is not None and runtime.ending is not Ending.DONE:
         yield missing("GPU", "not tried: it needs a runtime", **facts)
         return
@@ -57,8 +57,7 @@ def gpu(host: Host) -> Iterator[Finding]:
         yield _no_adapter(host, nodes, installed, facts)
 
 
-def _runs(host: Host, value: object, facts: dict[str, object]) -> Finding:
-    assert isinstance(value, dict)
+def _runs(host: Host, value: Mapping[str, Any], facts: dict[str, Any]) -> Finding:
     runtime = host.known("runtime")
     cpu_ms = runtime.value["inference_ms"] if runtime is not None else None
     facts = {**facts, **value}
@@ -71,7 +70,7 @@ def _runs(host: Host, value: object, facts: dict[str, object]) -> Finding:
     return ok("GPU", found, **facts)
 
 
-def _no_adapter(host: Host, nodes: list[str], installed: dict[str, str], facts: dict[str, object]) -> Finding:
+def _no_adapter(host: Host, nodes: list[str], installed: dict[str, str], facts: dict[str, Any]) -> Finding:
     denied = [node for node in nodes if not host.may_use(node)]
     if denied:
         group = host.group_of(denied[0]) or "render"
@@ -129,7 +128,11 @@ def edgetpu(host: Host) -> Iterator[Finding]:
         yield unfinished(host, "Edge TPU", outcome)
         return
     library, started, reason = (outcome.value[key] for key in ("library", "started", "reason"))
-    facts = {"devices": [coral._asdict() for coral in connected], "library": library, "started": started}
+    facts: dict[str, Any] = {
+        "devices": [coral._asdict() for coral in connected],
+        "library": library,
+        "started": started,
+    }
     if not connected:
         said = "libedgetpu is installed" if library else "libedgetpu is not installed either"
         yield missing("Edge TPU", f"none connected; {said}", "", False, **facts)
@@ -180,7 +183,7 @@ def permissions(host: Host) -> Iterator[Finding]:
     lacks = [name for name in wanted if name not in member]
     later = [name for name in lacks if name in listed]
     absent = [name for name in lacks if name not in listed]
-    facts = {"member": member, "lacks": lacks}
+    facts: dict[str, Any] = {"member": member, "lacks": lacks}
     if absent:
         mend = f"sudo usermod -aG {','.join(absent)} $USER  # then log in again"
         found = f"not in {', '.join(absent)}" + (f"; in {', '.join(member)}" if member else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import Empty, SimpleQueue
@@ -97,4 +98,4 @@ def _start(host: Host, order: Sequence[Check]) -> dict[Check, Callable[[], list[
                 thread.join(host.timeout_s + _GRACE_S)
 
     threading.Thread(target=conduct, name="doctor", daemon=True).start()
-    return {check: lambda check=check: wait(check) for check in order}
+    return {check: functools.partial(wait, check) for check in order}

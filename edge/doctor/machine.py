@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from edge.doctor.finding import Finding, ok, size, warning
 from edge.doctor.host import Host
@@ -88,7 +89,7 @@ def board(host: Host) -> str:
     if not model:
         parts = [host.text(f"/sys/class/dmi/id/{name}") or "" for name in ("sys_vendor", "product_name")]
         model = " ".join(part for part in parts if part)
-    return model or f"unknown {host.machine} machine"
+    return model or f"{host.machine} {'virtual machine' if virtual(host) else 'machine'}"
 
 
 def jetson_release(host: Host) -> str | None:
@@ -103,14 +104,14 @@ def system(host: Host) -> Iterator[Finding]:
     name = release.get("PRETTY_NAME", "Linux").strip('"')
     kernel = host.text("/proc/sys/kernel/osrelease") or platform.release()
     parts = [board(host), jetson_release(host), name, f"kernel {kernel}"]
-    facts = {"board": board(host), "os": name, "kernel": kernel, "machine": host.machine}
+    facts: dict[str, Any] = {"board": board(host), "os": name, "kernel": kernel, "machine": host.machine}
     yield ok("system", ", ".join(part for part in parts if part), **facts)
 
 
 def python(host: Host) -> Iterator[Finding]:
     """The interpreter: its version, its width against the kernel's, and whether it is a virtual environment."""
     version = platform.python_version()
-    facts = {"version": version, "bits": host.bits, "executable": sys.executable, "prefix": sys.prefix}
+    facts: dict[str, Any] = {"version": version, "bits": host.bits, "executable": sys.executable, "prefix": sys.prefix}
     environment = sys.prefix != sys.base_prefix
     where = f"virtual environment {sys.prefix}" if environment else f"no virtual environment ({sys.executable})"
     found = f"{version}, {host.bits}-bit, {where}"
@@ -133,9 +134,10 @@ def cpu(host: Host) -> Iterator[Finding]:
     if usable < present:
         why = "this process is bound to them" if usable == host.affinity else "a control group's limit"
         found += f"; {usable:g} usable ({why})"
-    said = [f"{name} ({table[name][1]})" if table[name][1] else name for name in has]
-    found += f"; speeds up: {', '.join(said)}" if said else ""
-    facts = {"cores": present, "usable_cores": usable, "features": has, "lacks": lacks}
+    gains = list(dict.fromkeys(table[name][1] for name in has))
+    said = [f"{' '.join(n for n in has if table[n][1] == gain)}" + f" for {gain}" * bool(gain) for gain in gains]
+    found += f"; {', '.join(said)}" if said else ""
+    facts: dict[str, Any] = {"cores": present, "usable_cores": usable, "features": has, "lacks": lacks}
     if is_x86(host) and "AVX2" in lacks:
         mend = "give the virtual machine the CPU of its host (QEMU: -cpu host)" if virtual(host) else ""
         yield warning("CPU", f"{found}; no AVX2: several times slower than a CPU that has it", mend, **facts)
@@ -199,7 +201,12 @@ def memory(host: Host) -> Iterator[Finding]:
     found = f"{size(free)} of {size(total)} free; " + (f"{size(swap)} {kind}" if swap else "no swap")
     if limit is not None:
         found += f"; a control group allows {size(limit)}"
-    facts = {"total_bytes": total, "available_bytes": free, "swap_bytes": swap, "swap_kind": kind if swap else None}
+    facts: dict[str, Any] = {
+        "total_bytes": total,
+        "available_bytes": free,
+        "swap_bytes": swap,
+        "swap_kind": kind if swap else None,
+    }
     facts["limit_bytes"] = limit
     if min(free, limit or free) < LITTLE_MEMORY_MB * 2**20:
         mend = "end other programs" if swap else "sudo apt install zram-tools"

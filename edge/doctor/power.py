@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from edge.doctor.finding import Finding, missing, ok, warning
 from edge.doctor.host import Host
@@ -39,11 +40,10 @@ def temperature(host: Host) -> Iterator[Finding]:
         yield missing("temperature", "no sensor (a virtual machine or container has none)")
         return
     celsius, name = max(zones)
-    facts = {"hottest_c": celsius, "zones_c": {zone: value for value, zone in zones}}
+    facts: dict[str, Any] = {"hottest_c": celsius, "zones_c": {zone: value for value, zone in zones}}
     if celsius >= HOT_C:
-        yield warning(
-            "temperature", f"{celsius:.0f} °C ({name}): it slows down from about {HOT_C:g} °C", _COOLING, **facts
-        )
+        found = f"{celsius:.0f} °C ({name}): it slows down from about {HOT_C:g} °C"
+        yield warning("temperature", found, _COOLING, **facts)
     else:
         yield ok("temperature", f"{celsius:.0f} °C ({name})", **facts)
 
@@ -52,12 +52,10 @@ def supply(host: Host) -> Iterator[Finding]:
     """Undervoltage and throttling, as the firmware of a Raspberry Pi reports it; a Jetson's power mode."""
     bits = throttled(host)
     if bits is not None:
-        now = [text for bit, text in THROTTLED.items() if bit < 16 and bits >> bit & 1]
+        now = [THROTTLED[bit] for bit in range(4) if bits >> bit & 1]
         # What is so now was so before: one mention is enough.
-        before = [
-            text for bit, text in THROTTLED.items() if bit >= 16 and bits >> bit & 1 and not bits >> (bit - 16) & 1
-        ]
-        facts = {"throttled": hex(bits), "now": now, "since_start": before}
+        before = [THROTTLED[bit + 16] for bit in range(4) if bits >> (bit + 16) & 1 and not bits >> bit & 1]
+        facts: dict[str, Any] = {"throttled": hex(bits), "now": now, "since_start": before}
         if now or before:
             mend = _SUPPLY if bits & 0x10001 else _COOLING
             said = [f"now {', '.join(now)}"] * bool(now) + [f"since it started {', '.join(before)}"] * bool(before)
@@ -93,7 +91,7 @@ def _jetson_mode(host: Host) -> Iterator[Finding]:
         return
     name = names.get(status[1], f"mode {status[1]}")
     full = next((number for number, label in names.items() if label.startswith("MAXN")), None)
-    facts = {"mode": name, "modes": list(names.values())}
+    facts: dict[str, Any] = {"mode": name, "modes": list(names.values())}
     if full is not None and status[1] != full:
         mend = f"sudo nvpmodel -m {full}  # all cores, highest clock; needs the supply and the cooling for it"
         yield warning("power mode", f"{name}: fewer cores or a lower clock than {names[full]}", mend, **facts)
@@ -118,7 +116,7 @@ def clock_speed(host: Host) -> Iterator[Finding]:
     governor = host.text(f"{fastest}/scaling_governor") or "unknown"
     driver = host.text(f"{fastest}/scaling_driver") or ""
     found = f"{current:.0f} of {most:.0f} MHz, governor {governor}"
-    facts = {"current_mhz": current, "allowed_mhz": allowed, "most_mhz": most, "governor": governor}
+    facts: dict[str, Any] = {"current_mhz": current, "allowed_mhz": allowed, "most_mhz": most, "governor": governor}
     files = "/sys/devices/system/cpu/cpufreq/policy*"
     # Under intel_pstate and amd-pstate "powersave" is the name of the one that follows the load.
     if governor == "powersave" and "pstate" not in driver:

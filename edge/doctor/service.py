@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from edge.doctor.finding import Finding, missing, ok, warning
 from edge.doctor.host import Host
@@ -33,15 +34,19 @@ def service(host: Host) -> Iterator[Finding]:
         restarts = int(shown.get("NRestarts") or 0)
         found = f"{name}: {active} ({shown.get('SubState', '?')})"
         found += f", restarted {restarts} times" if restarts else ""
-        facts = {"unit": name, "active": active, "restarts": restarts, "enabled": shown.get("UnitFileState")}
+        facts: dict[str, Any] = {
+            "unit": name,
+            "active": active,
+            "restarts": restarts,
+            "enabled": shown.get("UnitFileState"),
+        }
         if active == "failed":
             yield warning("service", f"{found}: {shown.get('Result', '')}", f"journalctl -u {name} -n 50", **facts)
         elif active != "active":
             yield warning("service", found, f"sudo systemctl enable --now {name}", **facts)
         elif shown.get("UnitFileState") == "disabled":
-            yield warning(
-                "service", f"{found}; does not start with the machine", f"sudo systemctl enable {name}", **facts
-            )
+            found += "; does not start with the machine"
+            yield warning("service", found, f"sudo systemctl enable {name}", **facts)
         else:
             yield ok("service", found, **facts)
 
@@ -71,18 +76,18 @@ def optional(host: Host) -> Iterator[Finding]:
     broken = {name: said for name, said in outcome.value.items() if said is not None}
     whole = [name for name, packages in wanted.items() if len(there[name]) == len(packages)]
     absent = [name for name in wanted if name not in whole]
-    facts = {"installed": whole, "not_installed": absent, "broken": broken}
+    facts: dict[str, Any] = {"installed": whole, "not_installed": absent, "broken": broken}
     for name, said in broken.items():
         yield warning("extras", f"{name} is installed and does not load ({said})", f"pip install -U {name}", **facts)
     if broken:
         return
-    found = f"{', '.join(whole)} installed" if whole else ""
-    if absent:
-        found += ("; " if found else "") + f"not installed: {', '.join(absent)}"
+    if whole and absent:
+        yield ok("extras", f"{', '.join(whole)} installed; not installed: {', '.join(absent)}", **facts)
+    elif whole:
+        yield ok("extras", f"{', '.join(whole)} installed", **facts)
+    elif absent:
         mend = f"pip install 'edge-pipeline[{','.join(absent)}]'"
-        yield (ok if whole else missing)("extras", found, **facts) if whole else missing("extras", found, mend, **facts)
-    elif wanted:
-        yield ok("extras", found, **facts)
+        yield missing("extras", f"not installed: {', '.join(absent)}", mend, **facts)
 
 
 def _installed(distribution: str) -> bool:

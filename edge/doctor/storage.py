@@ -81,9 +81,8 @@ def _disk(host: Host, folder: str, mount: Mount | None) -> Finding:
         mend = f"sudo mount -o remount,rw {mount.folder}" if mount else ""
         return warning("disk", f"{text}; read-only: outputs must go elsewhere", mend, **facts)
     if free < LITTLE_BYTES:
-        return warning(
-            "disk", f"{text}: little for recordings", f"sudo du -xh --max-depth=2 {folder} | sort -h | tail", **facts
-        )
+        mend = f"sudo du -xh --max-depth=2 {folder} | sort -h | tail"
+        return warning("disk", f"{text}: little for recordings", mend, **facts)
     if found.f_files and found.f_favail < 0.02 * found.f_files:
         return warning("disk", f"{text}, but {found.f_favail} inodes: it takes few more files", "", **facts)
     return ok("disk", text, **facts)

@@ -20,6 +20,8 @@ def unfinished(host: Host, name: str, outcome: Outcome, needed: bool = False) ->
         needed: Whether nothing runs without it.
     """
     found, mend = outcome.problem, _mend(host, outcome)
+    if outcome.ending is Ending.FAILED:
+        found = f"fails while {outcome.stage}: {found}"
     if outcome.kind == "SIGILL":
         _, lacks = cpu_features(host)
         without = f" (it has no {', '.join(lacks)})" if lacks else ""

@@ -117,15 +117,15 @@ def _codes(device: int, buffers: int, ioctl: Ioctl) -> list[int]:
 
 
 def _format(device: int, code: int, ioctl: Ioctl) -> dict[str, Any]:
-    sizes = []
+    sizes: list[tuple[int, int]] = []
     for _, _, kind, *numbers in _rows(device, ENUM_FRAMESIZES, _SIZE, (code,), ioctl):
         # Discrete: width, height. A range: least, most and step of the width, then of the height.
         sizes.append((numbers[0], numbers[1]) if kind == _DISCRETE else (numbers[1], numbers[4]))
         if kind != _DISCRETE:
             break
-    width, height = max(sizes, key=lambda wh: wh[0] * wh[1], default=(None, None))
-    fps = None
-    if width is not None:
+    width = height = fps = None
+    if sizes:
+        width, height = max(sizes, key=lambda wh: wh[0] * wh[1])
         rates = []
         for row in _rows(device, ENUM_FRAMEINTERVALS, _INTERVAL, (code, width, height), ioctl):
             # Seconds as a fraction; of a range the first is the least.

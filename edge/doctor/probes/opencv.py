@@ -95,7 +95,7 @@ def video() -> dict[str, Any]:
 
 
 def _read(cv2: Any, path: Path) -> list[Any]:
-    frames = []
+    frames: list[Any] = []
     capture = cv2.VideoCapture(str(path))
     while len(frames) < 100:
         there, frame = capture.read()
