@@ -21,6 +21,7 @@ thread of its own: a snapshot that does not come back is what /healthz reports.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import ipaddress
 import json
@@ -46,6 +47,7 @@ _DEADLINE_S = 5.0
 _LINGER_S = 1.0
 _CONNECTIONS = 32
 _PACE_S = 0.005
+_PAUSE_S = 1.0
 _FRESH_S = 0.25
 _ANSWER_S = 2.0
 _STOP_S = 1.0
@@ -107,13 +109,18 @@ class HealthServer:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._serving: asyncio.Task[None] | None = None
-        self._open: dict[asyncio.Task[None], socket.socket] = {}
+        self._open: dict[asyncio.Task[None], None] = {}
 
     @property
     def url(self) -> str:
         """Where it listens, "http://127.0.0.1:8621"; with the real port once it is started."""
         host, port = (self._listener.getsockname() if self._listener is not None else self._target[1])[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._open)
 
     def start(self) -> None:
         """Listen, and answer from now on.
@@ -159,30 +166,48 @@ class HealthServer:
 
     async def _serve(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        loop.add_reader(listener, self._accept, loop, listener)
         try:
-            while True:
-                try:
-                    connection, _ = await loop.sock_accept(listener)
-                except OSError as error:
-                    # Too many open files, or a client that was gone again: never a reason to end.
-                    log.warning("health server: cannot take a connection: %s", error)
-                    await asyncio.sleep(1.0)
-                    continue
-                if len(self._open) >= _CONNECTIONS:
-                    next(iter(self._open)).cancel()
-                task = loop.create_task(self._talk(connection))
-                self._open[task] = connection
-                task.add_done_callback(self._forget)
-                await asyncio.sleep(_PACE_S)
+            await loop.create_future()
         finally:
-            for task in list(self._open):
-                task.cancel()
-            await asyncio.gather(*self._open, return_exceptions=True)
+            loop.remove_reader(listener)
+            talks = list(self._open)
+            for talk in talks:
+                talk.cancel()
+            await asyncio.gather(*talks, return_exceptions=True)
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task).close()
-        if not task.cancelled() and task.exception() is not None:
-            log.error("health server: %s", task.exception())
+    def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        """Take one connection, and look for the next a little later; those beyond wait in the kernel."""
+        pause_s = _PACE_S
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # Too many open files, for instance: no reason to end, nor to spin.
+            log.warning("health server: cannot take a connection: %s", error)
+            pause_s = _PAUSE_S
+        else:
+            connection.setblocking(False)
+            if len(self._open) >= _CONNECTIONS:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                oldest.cancel()
+            talk = loop.create_task(self._talk(connection))
+            self._open[talk] = None
+            talk.add_done_callback(functools.partial(self._forget, connection))
+        loop.remove_reader(listener)
+        loop.call_later(pause_s, self._look, loop, listener)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        if self._serving is not None and not self._serving.done():
+            loop.add_reader(listener, self._accept, loop, listener)
+
+    def _forget(self, connection: socket.socket, talk: asyncio.Task[None]) -> None:
+        connection.close()
+        self._open.pop(talk, None)
+        if not talk.cancelled() and talk.exception() is not None:
+            log.error("health server: an answer failed", exc_info=talk.exception())
 
     async def _talk(self, connection: socket.socket) -> None:
         """Take one request and answer it; whatever a client does ends here, in time."""
@@ -387,7 +412,7 @@ def _listen(address: str, family: socket.AddressFamily, target: tuple[str, int])
         # A restart must not wait for the connections of the process before it.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(target)
-        listener.listen(_CONNECTIONS)
+        listener.listen(4 * _CONNECTIONS)
     except OSError as error:
         listener.close()
         raise InputError(f"http = {address!r}: cannot listen there: {error.strerror}") from error

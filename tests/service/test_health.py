@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import logging
 import socket
-from contextlib import contextmanager
+import threading
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from service.snapshots import STATUS
@@ -65,6 +69,12 @@ def receive(client):
     except ConnectionResetError:
         pass
     return b"".join(parts)
+
+
+def until(condition):
+    """Wait until something has happened; the time limit of the test ends what never does."""
+    while not condition():
+        time.sleep(0.01)
 
 
 def test_alive_while_nothing_hangs():
@@ -223,3 +233,219 @@ def test_a_fault_in_the_snapshot_is_one_line(caplog):
         assert (answer.status, body) == (500, "RuntimeError: see the log of the service\n")
         assert ask(server, "/readyz")[0].status == 500
     assert "Traceback" in caplog.text
+
+
+def test_a_client_that_never_finishes_is_cut(monkeypatch):
+    monkeypatch.setattr(health, "_DEADLINE_S", 0.3)
+    with serving() as server, connect(server) as silent, connect(server) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\n")
+        with pytest.raises(OSError):
+            # Each piece is in time for a limit of single reads; only one for the whole request ends this.
+            for number in range(1000):
+                slow.sendall(b"X-%d: y\r\n" % number)
+                time.sleep(0.02)
+        assert receive(silent) == b""
+        assert ask(server, "/healthz")[0].status == 200
+
+
+def test_a_client_that_does_not_take_its_answer_is_cut(monkeypatch):
+    monkeypatch.setattr(health, "_DEADLINE_S", 0.3)
+    long = replace(STATUS, hung=tuple(f"camera {number}" for number in range(1_000_000)))
+    with serving(lambda: long) as server, connect(server) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+        until(lambda: server.connections == 1)
+        until(lambda: server.connections == 0)
+
+
+def test_headers_without_end():
+    with serving() as server, connect(server) as client:
+        answer = b""
+        try:
+            for _ in range(1000):
+                client.sendall(b"X-Filler: " + b"y" * 10_000 + b"\r\n")
+        except OSError:
+            answer = b"cut"
+        assert (answer or receive(client).partition(b"\r\n")[0]) in (
+            b"cut",
+            b"HTTP/1.1 431 Request Header Fields Too Large",
+        )
+        assert say(server, b"GET /healthz HTTP/1.1\r\nX-Filler: " + b"y" * 9000 + b"\r\n\r\n").startswith(
+            b"HTTP/1.1 431 "
+        )
+        assert say(server, b"GET /healthz HTTP/1.1\r\nX-Filler: " + b"y" * 8000 + b"\r\n\r\n").startswith(
+            b"HTTP/1.1 200 "
+        )
+        assert ask(server, "/healthz")[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /healthz\r\n\r\n",
+        b"GET  /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/2.0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n folded: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"\xff\xfe\x00 \x00 \x85\r\n\r\n",
+    ],
+)
+def test_what_is_no_request(request_):
+    with serving(token="sesame") as server:
+        answer = say(server, request_)
+        assert answer.startswith(b"HTTP/1.1 400 ") or answer == b""
+        assert ask(server, "/healthz")[0].status == 200
+
+
+def test_old_and_bare_clients():
+    with serving() as server:
+        for request in (b"GET /healthz HTTP/1.0\r\n\r\n", b"GET /healthz HTTP/1.1\n\n"):
+            assert say(server, request).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_body_does_not_destroy_the_answer():
+    with serving() as server:
+        body = b"z" * 300_000
+        request = b"POST /status HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        assert say(server, request + body).startswith(b"HTTP/1.1 405 ")
+
+
+def test_many_idle_connections_neither_block_nor_pile_up(monkeypatch):
+    monkeypatch.setattr(health, "_DEADLINE_S", 60.0)
+    monkeypatch.setattr(health, "_PACE_S", 0.0)
+    threads = threading.active_count()
+    with serving() as server, ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(connect(server)).sendall(b"GET /healthz HTTP/1.1\r\n")
+            assert server.connections <= 32
+        assert ask(server, "/healthz")[0].status == 200
+        assert threading.active_count() <= threads + 2
+
+
+def test_scrapes_at_the_same_time():
+    looks = []
+
+    def status():
+        looks.append(threading.get_ident())
+        return STATUS
+
+    answers = []
+    with serving(status) as server:
+        paths = ["/metrics", "/status", "/healthz", "/readyz"] * 6
+        clients = [threading.Thread(target=lambda path: answers.append(ask(server, path)), args=(p,)) for p in paths]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+    assert [answer.status for answer, _ in answers] == [200] * 24
+    assert 4 <= len(looks) <= 24
+
+
+def test_answers_are_kept_for_a_moment(monkeypatch):
+    monkeypatch.setattr(health, "_FRESH_S", 60.0)
+    looks = []
+
+    def status():
+        looks.append(1)
+        return STATUS
+
+    with serving(status) as server:
+        bodies = {ask(server, "/healthz")[1] for _ in range(20)}
+    assert (len(bodies), len(looks)) == (1, 1)
+
+
+def test_a_snapshot_that_hangs_is_reported(monkeypatch):
+    monkeypatch.setattr(health, "_ANSWER_S", 0.2)
+    release, looks = threading.Event(), []
+
+    def status():
+        looks.append(1)
+        release.wait()
+        return STATUS
+
+    with serving(status) as server:
+        try:
+            for _ in range(3):
+                answer, body = ask(server, "/healthz")
+                assert answer.status == 503
+                assert "the service has not told its state for" in json.loads(body)["hung"][0]
+            assert len(looks) == 1
+            release.set()
+            until(lambda: ask(server, "/healthz")[0].status == 200)
+        finally:
+            release.set()
+
+
+def test_stop_does_not_wait_for_clients_or_snapshots():
+    release = threading.Event()
+
+    def status():
+        release.wait()
+        return STATUS
+
+    server = HealthServer("127.0.0.1:0", status, None)
+    server.start()
+    try:
+        with connect(server) as idle, connect(server) as waiting:
+            waiting.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            until(lambda: server.connections == 2)
+            server.stop()
+            # stop waits for a second at most, so a thread that is gone was quick enough.
+            assert "health" not in [thread.name for thread in threading.enumerate()]
+            assert receive(idle) == receive(waiting) == b""
+    finally:
+        release.set()
+
+
+def test_start_again_on_the_same_port():
+    server = HealthServer("127.0.0.1:0", lambda: STATUS, None)
+    server.start()
+    address = server.url.removeprefix("http://")
+    assert ask(server, "/healthz")[0].status == 200
+    server.stop()
+    server.stop()
+    again = HealthServer(address, lambda: STATUS, None)
+    for _ in range(2):
+        again.start()
+        again.start()
+        assert ask(again, "/healthz")[0].status == 200
+        again.stop()
+    with pytest.raises(ConnectionRefusedError):
+        ask(again, "/healthz")
+
+
+def test_too_many_open_files(monkeypatch, caplog):
+    monkeypatch.setattr(health, "_PAUSE_S", 0.05)
+    accept, refusals = socket.socket.accept, [1, 1, 1]
+
+    def refuse(listener):
+        if refusals:
+            refusals.pop()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", refuse)
+    with serving() as server:
+        assert ask(server, "/healthz")[0].status == 200
+    assert caplog.text.count("cannot take a connection: [Errno 24] Too many open files") == 3
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=strategies.binary(max_size=200))
+def test_any_bytes(fuzzed, data):
+    with connect(fuzzed) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        answer = receive(client)
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 "))
+
+
+@pytest.fixture
+def fuzzed(caplog):
+    with caplog.at_level(logging.ERROR), serving(token="sesame") as server:
+        yield server
+        assert ask(server, "/healthz")[0].status == 200
+    assert caplog.text == ""
