@@ -1,8 +1,13 @@
-"""`edge doctor`: whether this device can run the pipeline, and what mends it where not."""
+"""`edge doctor`: whether this device can run the pipeline, and what mends it where not.
+
+`python -m edge.cli.doctor` is the same for an installation where `edge` does not even start: typer reads the command
+line with pydantic, which is native too.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,18 +39,24 @@ def doctor(
 
     Exit code 0: edge can run here, warnings or not. 4: it cannot.
     """
+    code = report(as_json, cameras, timeout)
+    if code:
+        raise typer.Exit(code)
+
+
+def report(as_json: bool, cameras: bool, timeout_s: float) -> int:
+    """Examine this device, print what was found, and return the exit code; see `doctor`."""
     from edge.doctor.checks import examine
     from edge.doctor.host import Host
 
     start = time.monotonic()
-    results = examine(Host(timeout_s=timeout, read_frames=cameras))
+    results = examine(Host(timeout_s=timeout_s, read_frames=cameras))
     if as_json:
         done = list(results)
-        typer.echo(json.dumps(_facts(done, time.monotonic() - start), indent=2, ensure_ascii=False))
+        print(json.dumps(_facts(done, time.monotonic() - start), indent=2, ensure_ascii=False))
     else:
         done = _show(results)
-    if any(finding.fatal for _, findings in done for finding in findings):
-        raise typer.Exit(CANNOT_RUN)
+    return CANNOT_RUN if any(finding.fatal for _, findings in done for finding in findings) else 0
 
 
 def _facts(done: Iterable[tuple[Check, list[Finding]]], seconds: float) -> dict[str, Any]:
@@ -114,3 +125,19 @@ def _line(console: Console, finding: Finding) -> None:
     if finding.mend:
         # Never broken into lines: it is there to be copied.
         console.print(Text.assemble((" " * _INDENT + "-> ", "dim"), (finding.mend, "cyan")), soft_wrap=True)
+
+
+def main() -> None:
+    """Run it without typer's reading of the command line."""
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(prog="edge doctor", description="Try everything that edge needs on this device.")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    parser.add_argument("--cameras", action="store_true", help="read a frame from each camera too")
+    parser.add_argument("--timeout", type=float, default=10, help="most seconds for one trial")
+    given = parser.parse_args()
+    sys.exit(report(given.json, given.cameras, given.timeout))
+
+
+if __name__ == "__main__":
+    main()

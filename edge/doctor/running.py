@@ -41,8 +41,9 @@ def runtime(host: Host) -> Iterator[Finding]:
 
 
 def _no_runtime(host: Host, outcome: Outcome) -> Finding:
-    if "NumPy" in outcome.stage:
-        return unfinished(host, "NumPy", outcome, needed=True)
+    for library in ("NumPy", "pydantic"):
+        if library in outcome.stage:
+            return unfinished(host, library, outcome, needed=True)
     if outcome.kind != "MissingDependencyError":
         return unfinished(host, "runtime", outcome, needed=True)
     numpy, old = _version("numpy") or "", _version("tflite-runtime")

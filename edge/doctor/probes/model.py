@@ -25,7 +25,10 @@ def runtime() -> dict[str, Any]:
     stage("loading NumPy")
     import numpy
 
-    stage("loading the runtime")
+    stage("loading pydantic")
+    import pydantic  # noqa: F401  (pydantic-core is native, and may be of another architecture)
+
+    stage("loading the runtime and building an interpreter")
     from edge.backends.litert import LiteRTBackend, default_threads
     from edge.backends.partitions import partitions
     from edge.backends.runtime import runtime as find_runtime
@@ -74,9 +77,6 @@ def selftest() -> dict[str, Any]:
     from edge.cv import require_opencv
 
     require_opencv()
-    stage("loading pydantic")
-    import pydantic  # noqa: F401  (pydantic-core is native, and may be of another architecture)
-
     stage("replaying the self-test")
     from edge.bundled import default_model
     from edge.loader import load_model
