@@ -1,0 +1,1 @@
+"""The configuration of `edge run`: one TOML file."""

@@ -1,0 +1,236 @@
+"""What may stand in an edge.toml: a pydantic model for each of its tables.
+
+Keys of one table are the fields of one class; descriptions and defaults here are what `edge config init` and the
+documentation show. Tracks and zones will get a table each beside `cameras`, and be named in a camera as sinks are.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What cameras, models and sinks may be called: they become parts of file names and topics."""
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Auto = Literal["auto"]
+
+
+class Table(BaseModel):
+    """A table of the file: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServiceConfig(Table):
+    """What holds for the whole process."""
+
+    log: Literal["text", "json"] = Field("text", description="Form of the log lines on stderr")
+    http: str | None = Field(
+        None,
+        description="HOST:PORT of /healthz, /readyz, /status and /metrics; another host than loopback needs a token",
+    )
+    token: str | None = Field(None, description="What requests must bring as 'Authorization: Bearer TOKEN'", repr=False)
+    stuck_s: Positive = Field(
+        20.0,
+        description="Seconds after which an inference, a camera or an output that makes no progress counts as hung",
+    )
+
+    @field_validator("http")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ServiceConfig:
+        if self.http is not None and not self.token and not _loopback(split_address(self.http)[0]):
+            raise ValueError(f"http on {self.http} can be reached by others: set token, or use 127.0.0.1")
+        return self
+
+
+class ModelConfig(Table):
+    """A model, and how it is run."""
+
+    path: str | None = Field(None, description="A .tflite file, or the name of a bundled or pulled model")
+    delegate: str = Field(
+        "cpu", description="cpu, gpu[:float32], edgetpu[:usb|:pci|:N], or a delegate's PATH.so?key=value"
+    )
+    fallback: bool = Field(True, description="Whether the CPU goes on where the delegate fails")
+    threads: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
+        "auto", description="CPU threads of each interpreter; auto: the cores shared out among the interpreters"
+    )
+    interpreters: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
+        "auto", description="Frames at the same time; auto: one for each core that has a camera, one on an accelerator"
+    )
+    verify: bool = Field(False, description="Whether the model's self-test is replayed at start")
+    decoder: str | None = Field(None, description="Head family, for a file that does not say it")
+    labels: str | None = Field(None, description="Text file with one class name a line, for a file that has none")
+    input_range: str | None = Field(
+        None, description="0..1, -1..1, 0..255 or imagenet, for a file that does not say it"
+    )
+    color: Literal["RGB", "BGR", "GRAY"] | None = Field(
+        None, description="Colour order, for a file that does not say it"
+    )
+    resize: Literal["letterbox-center", "letterbox-topleft", "stretch", "center-crop"] | None = Field(
+        None, description="How a frame becomes an input, for a file that does not say it"
+    )
+    layout: Literal["NHWC", "NCHW"] | None = Field(None, description="Of the input, for a file that does not say it")
+
+
+class CameraConfig(Table):
+    """A camera: what it reads, what looks at it, where results go."""
+
+    source: str = Field(
+        description="rtsp://, http://, csi:// URL, camera number, /dev/video0, /dev/v4l/by-id/..., or a video file"
+    )
+    enabled: bool = Field(True, description="Whether it runs")
+    model: str | None = Field(None, description="The model that looks at it; the first one by default")
+    conf: Share | None = Field(None, description="Lowest score; the model's own by default")
+    iou: Share | None = Field(None, description="Overlap above which the weaker box goes; the model's own by default")
+    max_det: Annotated[int, Field(ge=1)] = Field(300, description="Most boxes per frame")
+    classes: tuple[str, ...] | None = Field(None, description="Only these, names or numbers; all by default")
+    agnostic: bool = Field(False, description="Whether overlaps are suppressed across classes")
+    every: Annotated[int, Field(ge=1)] = Field(1, description="Only every so-manieth frame is looked at")
+    max_fps: Positive | None = Field(None, description="At most so many frames a second are looked at")
+    size: str | None = Field(None, description="Picture size to ask a USB or CSI camera for, WIDTHxHEIGHT")
+    fps: Positive | None = Field(None, description="Frames per second to ask a USB or CSI camera for")
+    format: str | None = Field(None, description="Pixel format to ask a USB camera for, such as MJPG or YUYV")
+    flip: Literal["horizontal", "vertical", "both"] | None = Field(None, description="Mirrors the picture")
+    rotate: Literal[0, 90, 180, 270] = Field(0, description="Degrees clockwise")
+    open_timeout_s: Positive = Field(3.0, description="Seconds to wait for a stream to open")
+    read_timeout_s: Positive = Field(2.0, description="Seconds to wait for its next frame")
+    transport: Literal["tcp", "udp"] = Field("tcp", description="Of RTSP")
+    sinks: tuple[str, ...] | None = Field(None, description="Outputs that it writes to; all by default, [] for none")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        return [str(v) if isinstance(v, int) else v for v in value] if isinstance(value, list) else value
+
+    @field_validator("size")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None and re.fullmatch(r"[1-9]\d{0,4}[xX][1-9]\d{0,4}", value) is None:
+            raise ValueError("expected WIDTHxHEIGHT in pixels, like 1280x720")
+        return value
+
+    @field_validator("format")
+    @classmethod
+    def _format(cls, value: str | None) -> str | None:
+        if value is not None and re.fullmatch(r"[A-Za-z0-9]{4}", value) is None:
+            raise ValueError("expected four letters, like MJPG")
+        return value
+
+
+class FileSinkConfig(Table):
+    """What the outputs of results as text share."""
+
+    path: str = Field(description="The file; {camera} is the camera's name")
+    max_mb: Positive = Field(50.0, description="Size in MB from which a new file is begun")
+    keep: Annotated[int, Field(ge=0)] = Field(4, description="Full files that are kept beside it")
+    flush_s: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="Records are written together at this interval in seconds; 0: each at once"
+    )
+
+
+class JsonSinkConfig(FileSinkConfig):
+    """One JSON object a line per frame."""
+
+    kind: Literal["json"] = Field(description="JSON lines")
+
+
+class CsvSinkConfig(FileSinkConfig):
+    """One row per detection."""
+
+    kind: Literal["csv"] = Field(description="A table")
+
+
+class MediaSinkConfig(Table):
+    """What the outputs of pictures and video share: a folder, and how much it may hold."""
+
+    path: str = Field(description="The folder; each camera has one of its own in it")
+    max_days: Positive | None = Field(None, description="Older files are removed")
+    max_gb: Positive | None = Field(None, description="The oldest files of a camera are removed beyond this size in GB")
+    min_free_gb: Annotated[float, Field(ge=0)] = Field(
+        0.5, description="The oldest files are removed while less than this is free on the disk"
+    )
+    overlay: bool = Field(True, description="Whether boxes are drawn")
+    max_width: Annotated[int, Field(ge=16)] | None = Field(None, description="Wider pictures are scaled down to it")
+
+
+class RecordSinkConfig(MediaSinkConfig):
+    """Video, all of it, in segments."""
+
+    kind: Literal["record"] = Field(description="Video in segments")
+    segment_s: Positive = Field(60.0, description="Length of a segment in seconds")
+    fps: Positive | None = Field(None, description="Frames per second of the video; the camera's by default")
+    container: Literal["mkv", "mp4"] = Field("mkv", description="Both play after a power cut")
+
+
+class EventSinkConfig(MediaSinkConfig):
+    """What the outputs that wait for something to happen share."""
+
+    classes: tuple[str, ...] | None = Field(None, description="Only these labels count; all by default")
+    min_score: Share = Field(0.5, description="Lower scores do not count")
+
+
+class ClipsSinkConfig(EventSinkConfig):
+    """A short video around each event."""
+
+    kind: Literal["clips"] = Field(description="A video around each event")
+    pre_s: Annotated[float, Field(ge=0, le=60)] = Field(5.0, description="Seconds before the event that belong to it")
+    post_s: Annotated[float, Field(ge=0, le=600)] = Field(5.0, description="Seconds after the last sighting")
+    max_s: Positive = Field(60.0, description="A longer event is cut into clips of this length")
+    container: Literal["mkv", "mp4"] = Field("mkv", description="Both play after a power cut")
+
+
+class SnapshotsSinkConfig(EventSinkConfig):
+    """A picture of each event."""
+
+    kind: Literal["snapshots"] = Field(description="A picture of each event")
+    gap_s: Positive = Field(5.0, description="An event ends when nothing was seen for so long, in seconds")
+    every_s: Positive = Field(30.0, description="A longer event gives a picture each so many seconds")
+    crop: bool = Field(False, description="Only the box of the best detection, with a margin")
+    quality: Annotated[int, Field(ge=1, le=100)] = Field(85, description="Of the JPEG")
+
+
+SinkConfig = Annotated[
+    JsonSinkConfig | CsvSinkConfig | RecordSinkConfig | ClipsSinkConfig | SnapshotsSinkConfig,
+    Field(discriminator="kind"),
+]
+Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
+
+
+class Config(Table):
+    """The whole file."""
+
+    service: ServiceConfig = ServiceConfig()
+    models: dict[Name, ModelConfig] = Field(default_factory=lambda: {"default": ModelConfig()})
+    cameras: dict[Name, CameraConfig] = {}
+    sinks: dict[Name, SinkConfig] = {}
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of "HOST:PORT" or "[HOST]:PORT".
+
+    Raises:
+        ValueError: It is no such thing.
+    """
+    host, _, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not bare or (":" in bare and not host.startswith("[")) or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("expected HOST:PORT, like 127.0.0.1:8621")
+    return bare, int(port)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
