@@ -222,7 +222,7 @@ class HealthServer:
             async with asyncio.timeout(_LINGER_S):
                 # What a client still sends is taken for a moment: closing on it would destroy the answer under way.
                 connection.shutdown(socket.SHUT_WR)
-                for _ in range(16):
+                for _ in range(4):
                     if not await loop.sock_recv(connection, 65536):
                         break
         except (TimeoutError, OSError) as error:
