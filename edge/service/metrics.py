@@ -54,20 +54,27 @@ def metrics_text(status: Status, device: DeviceReadings, openmetrics: bool = Fal
         MissingDependencyError: prometheus-client is not installed.
     """
     require_prometheus()
-    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+    from prometheus_client import generate_latest
     from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-    from prometheus_client.registry import Collector
 
-    class Collected(Collector):
-        def collect(self) -> Iterable[Metric]:
-            return _metrics(status, device)
+    # prometheus-client has no types for these two; of a registry they take nothing but `collect`.
+    write: Callable[[_Scrape], bytes] = generate_openmetrics if openmetrics else generate_latest
+    return write(_Scrape(status, device))
 
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Collected())
-    ProcessCollector(registry=registry)
-    # prometheus-client has no types for these two.
-    write: Callable[[CollectorRegistry], bytes] = generate_openmetrics if openmetrics else generate_latest
-    return write(registry)
+
+class _Scrape:
+    """Stands where prometheus-client has a registry: that is for metrics that live on."""
+
+    def __init__(self, status: Status, device: DeviceReadings) -> None:
+        self._status = status
+        self._device = device
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric once."""
+        from prometheus_client import ProcessCollector
+
+        yield from _metrics(self._status, self._device)
+        yield from ProcessCollector(registry=None).collect()
 
 
 def _metrics(status: Status, device: DeviceReadings) -> Iterator[Metric]:
