@@ -142,7 +142,7 @@ class JsonLinesSink(TextSinkBase):
 
     def write(self, result: Result) -> None:
         """Write one line."""
-        self._file.append(json.dumps(as_json(result, self._labels), ensure_ascii=False) + "\n")
+        self._file.append(json_line(result, self._labels))
 
 
 class CsvSink(TextSinkBase):
@@ -196,10 +196,22 @@ class TextSink(TextSinkBase):
         self._file.append(f"{place}: {names}{where}\n")
 
 
-def as_json(result: Result, labels: Sequence[str]) -> dict[str, Any]:
-    """Return a result as JSON data: pixels of the source frame, milliseconds, seconds, 5 decimals."""
+def json_line(result: Result, labels: Sequence[str], camera: str | None = None) -> str:
+    """Return a result as one line of JSON; see `as_json`."""
+    return json.dumps(as_json(result, labels, camera), ensure_ascii=False) + "\n"
+
+
+def as_json(result: Result, labels: Sequence[str], camera: str | None = None) -> dict[str, Any]:
+    """Return a result as JSON data: pixels of the source frame, milliseconds, seconds, 5 decimals.
+
+    Args:
+        result: It.
+        labels: Class names by class index.
+        camera: The camera's name, where it has one besides its source.
+    """
     frame = result.frame
-    row: dict[str, Any] = {
+    row: dict[str, Any] = {"camera": camera} if camera is not None else {}
+    row |= {
         "source": frame.source,
         "frame": frame.index,
         "timestamp_s": round(frame.timestamp_s, 3),
