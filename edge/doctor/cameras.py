@@ -20,6 +20,7 @@ INTERNAL = ("bcm2835-isp", "bcm2835-codec", "pispbe", "rpivid", "rpi-hevc-dec", 
 """Drivers of a chip's own picture processing, whose nodes look like cameras."""
 
 _MOST_FORMATS = 3
+_USUAL = ("MJPG", "H264", "YUYV", "NV12")
 
 
 def cameras(host: Host) -> Iterator[Finding]:
@@ -82,7 +83,7 @@ def _silent(host: Host, path: str, device: Mapping[str, Any]) -> Finding:
 
 
 def _camera(path: str, device: Mapping[str, Any]) -> Finding:
-    formats = device["formats"]
+    formats = sorted(device["formats"], key=lambda row: _USUAL.index(row["fourcc"]) if row["fourcc"] in _USUAL else 9)
     said = [_format(row) for row in formats[:_MOST_FORMATS]]
     said += [f"{len(formats) - _MOST_FORMATS} more"] if len(formats) > _MOST_FORMATS else []
     found = f"{path}: {device['card']}; {', '.join(said) or 'it names no format'}"

@@ -81,12 +81,14 @@ def _start(host: Host, order: Sequence[Check]) -> dict[Check, Callable[[], list[
         answers[check].put(found)
 
     def wait(check: Check) -> list[Finding]:
-        if check not in kept:
-            # A trial ends itself in time; this is for a file or a command of the system that never answers.
+        # A trial ends itself in time; a file or a command of the system may never answer.
+        while check not in kept:
+            trying = host.trying
             try:
-                kept[check] = answers[check].get(timeout=2 * (host.timeout_s + _GRACE_S))
+                kept[check] = answers[check].get(timeout=host.timeout_s + _GRACE_S)
             except Empty:
-                kept[check] = [warning(check.name, "the check hangs: a device or a network disk does not answer")]
+                if not trying and not host.trying:
+                    kept[check] = [warning(check.name, "the check hangs: a device or a network disk does not answer")]
         return kept[check]
 
     def conduct() -> None:

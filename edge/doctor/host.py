@@ -94,7 +94,10 @@ class Host:
     time: Callable[[], float] = time.time
     synchronised: Callable[[], bool | None] = clock_synchronised
     _tried: dict[str, Future[Outcome]] = field(default_factory=dict)
+    _running: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    # As many at once as there are cores: a slow machine that tries all at once takes each for hanging.
+    _cores: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(2, _affinity())))
 
     def path(self, name: str) -> Path:
         """Return where an absolute path lies below the root."""
@@ -146,12 +149,24 @@ class Host:
             first = key not in self._tried
             pending = self._tried.setdefault(key, Future())
         if first:
+            with self._lock:
+                self._running.append(probe)
             try:
-                pending.set_result(self.isolated(probe, arguments, self.timeout_s))
+                with self._cores:
+                    pending.set_result(self.isolated(probe, arguments, self.timeout_s))
             except BaseException as error:  # who waits for it must not wait for ever
                 pending.set_exception(error)
                 raise
+            finally:
+                with self._lock:
+                    self._running.remove(probe)
         return pending.result()
+
+    @property
+    def trying(self) -> bool:
+        """Whether probes run or wait for a core; each ends in time."""
+        with self._lock:
+            return bool(self._running)
 
     def known(self, probe: str) -> Outcome | None:
         """Return what came of a probe without arguments, if it ran already."""

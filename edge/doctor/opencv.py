@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from edge.doctor.finding import Finding, missing, ok, warning
 from edge.doctor.host import Host
 from edge.doctor.isolate import Ending
-from edge.doctor.trouble import unfinished
-
-_MEND = re.compile(r"; (?:re)?install it with: (.+)$")
+from edge.doctor.trouble import split_mend, unfinished
 
 
 def opencv(host: Host) -> Iterator[Finding]:
     """Whether it loads, and what it was built with."""
     outcome = host.attempt("opencv")
     if outcome.ending is not Ending.DONE:
-        if "NumPy" not in outcome.stage:  # that has its own line
-            yield unfinished(host, "OpenCV", outcome, needed=True)
-        else:
+        runtime = host.known("runtime")
+        if "NumPy" in outcome.stage and runtime is not None and "NumPy" in runtime.stage:  # that has its own line
             yield missing("OpenCV", "not tried: it needs NumPy", needed=True)
+        else:
+            yield unfinished(host, "OpenCV", outcome, needed=True)
         return
     value = outcome.value
     if value["problem"]:
-        mend = _MEND.search(value["problem"])
-        found = _MEND.sub("", value["problem"])
-        yield missing("OpenCV", found, _superuser(host, mend[1]) if mend else "", True)
+        found, mend = split_mend(host, value["problem"])
+        yield missing("OpenCV", found, mend, True)
         return
     names = {"ffmpeg": "FFmpeg", "gstreamer": "GStreamer", "v4l2": "V4L2"}
     has = [label for key, label in names.items() if value[key]]
@@ -61,7 +58,3 @@ def video(host: Host) -> Iterator[Finding]:
     else:
         found = "H.264 is not decoded: most cameras of the network and most files cannot be read"
         yield warning("video", found, mend, **value)
-
-
-def _superuser(host: Host, command: str) -> str:
-    return command if host.superuser or not command.startswith("apt") else f"sudo {command}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edge.doctor.finding import Finding, count, missing, ok, warning
 from edge.doctor.host import Host
 from edge.doctor.isolate import Ending, Outcome
-from edge.doctor.trouble import unfinished
+from edge.doctor.trouble import split_mend, unfinished
 
 
 def _version(distribution: str) -> str | None:
@@ -52,7 +52,7 @@ def _no_runtime(host: Host, outcome: Outcome) -> Finding:
         found = f"tflite-runtime {old} loads, but cannot build an interpreter: it needs NumPy 1, found {numpy}"
         mend = "pip install 'numpy<2'" if narrow else "pip install ai-edge-litert"
     else:
-        found, _, _ = outcome.problem.partition("; install one with")
+        found, _ = split_mend(host, outcome.problem)
         mend = "pip install " + ("tflite-runtime 'numpy<2'" if narrow else "ai-edge-litert")
         if "GLIBC" in found:
             mend = "use a newer system: Debian 12, Ubuntu 22.04 or later"

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 from edge.doctor.finding import Finding, missing
 from edge.doctor.host import Host
 from edge.doctor.isolate import Ending, Outcome
 from edge.doctor.machine import cpu_features, is_x86, virtual
 
+_MEND = re.compile(r"; (?:re)?install (?:it|one) with: (.+)$")
 _PACKAGES = {"NumPy": "numpy", "OpenCV": "opencv-python", "pydantic": "pydantic pydantic-core", "picamera2": ""}
+
+
+def split_mend(host: Host, problem: str) -> tuple[str, str]:
+    """Return what is wrong and the command that an error of edge names, "" where it names none."""
+    command = _MEND.search(problem)
+    if command is None:
+        return problem, ""
+    prefix = "sudo " if command[1].startswith("apt") and not host.superuser else ""
+    return _MEND.sub("", problem), prefix + command[1]
 
 
 def unfinished(host: Host, name: str, outcome: Outcome, needed: bool = False) -> Finding:
@@ -19,7 +31,8 @@ def unfinished(host: Host, name: str, outcome: Outcome, needed: bool = False) ->
         outcome: What came of it; not done.
         needed: Whether nothing runs without it.
     """
-    found, mend = outcome.problem, _mend(host, outcome)
+    found, mend = split_mend(host, outcome.problem)
+    mend = mend or _mend(host, outcome)
     if outcome.ending is Ending.FAILED:
         found = f"fails while {outcome.stage}: {found}"
     if outcome.kind == "SIGILL":
@@ -47,6 +60,6 @@ def _mend(host: Host, outcome: Outcome) -> str:
         package = "ai-edge-litert" if host.machine != "armv7l" else "tflite-runtime"
     if outcome.ending is Ending.FAILED and outcome.kind == "ModuleNotFoundError" and package:
         return f"pip install {package}"
-    if package and outcome.ending is not Ending.HUNG:
-        return f"pip install --force-reinstall --no-cache-dir {package}"
-    return ""
+    if outcome.ending is Ending.HUNG:
+        return f"edge doctor --timeout {min(120, 3 * host.timeout_s):g}  # if the machine is only slow"
+    return f"pip install --force-reinstall --no-cache-dir {package}" if package else ""

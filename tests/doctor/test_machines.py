@@ -253,7 +253,7 @@ def test_cameras_among_other_nodes(tmp_path: Path) -> None:
         video(driver="pispbe"),
     )
     camera, others = cameras.cameras(host)
-    assert camera.found == "/dev/video0: HD Pro Webcam C920; YUYV 2304x1536 at 2, MJPG 1920x1080 at 30"
+    assert camera.found == "/dev/video0: HD Pro Webcam C920; MJPG 1920x1080 at 30, YUYV 2304x1536 at 2"
     assert camera.facts["stable_name"].endswith("C920-video-index0")
     assert others.facts == {"metadata": 1, "receiver": 1, "picture processing": 2}
 
