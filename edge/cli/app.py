@@ -12,12 +12,14 @@ from typer.core import TyperGroup
 
 from edge import __version__
 from edge.cli.classify import classify
+from edge.cli.config import app as config
 from edge.cli.convert import convert
 from edge.cli.detect import detect
 from edge.cli.doctor import doctor
 from edge.cli.evaluate import evaluate
 from edge.cli.inspect import inspect
 from edge.cli.models import app as models
+from edge.cli.run import run
 from edge.cli.train import app as train
 from edge.cli.train_detector import detector
 from edge.cli.verify import verify
@@ -67,6 +69,8 @@ app = typer.Typer(
 )
 app.command(rich_help_panel="On the device")(detect)
 app.command(rich_help_panel="On the device")(classify)
+app.command(rich_help_panel="On the device")(run)
+app.add_typer(config, name="config", rich_help_panel="On the device")
 app.command(rich_help_panel="On the device")(inspect)
 app.command(rich_help_panel="On the device")(evaluate)
 app.command(rich_help_panel="On the device")(verify)

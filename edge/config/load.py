@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from edge.config import schema
 from edge.config.diff import sinks_of
 from edge.config.lines import Key, key_lines, line_of
 from edge.config.schema import NAME, Config, FileSinkConfig
@@ -156,7 +157,17 @@ def _validate(data: dict[str, Any]) -> tuple[Config | None, list[_Problem]]:
         return Config.model_validate(data), []
     except ValidationError as error:
         problems = [_explain(detail, data) for detail in error.errors(include_url=False, include_context=True)]
-        return None, _merged(problems)
+        return None, _merged(_without_echoes(problems))
+
+
+def _without_echoes(problems: list[_Problem]) -> list[_Problem]:
+    """Leave out a key that is missing where it is there and misspelt."""
+    meant = {
+        f"{problem.key[:-1]}: the key {problem.says.rpartition('did you mean ')[2].removesuffix('?')} is missing"
+        for problem in problems
+        if "did you mean" in problem.says
+    }
+    return [problem for problem in problems if f"{problem.key}: {problem.says}" not in meant]
 
 
 def _merged(problems: list[_Problem]) -> list[_Problem]:
@@ -187,7 +198,7 @@ def _explain(detail: Any, data: dict[str, Any]) -> _Problem:
     if kind == "union_tag_not_found":
         return _Problem(key, "the key kind is missing: json, csv, record, clips or snapshots")
     if kind == "union_tag_invalid":
-        near = get_close_matches(str(context.get("tag")), ("json", "csv", "record", "clips", "snapshots"), n=1)
+        near = get_close_matches(str(context.get("tag")), schema.SINKS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return _Problem(
             (*key, "kind"), f"expected json, csv, record, clips or snapshots, found {context.get('tag')!r}{hint}"
@@ -225,24 +236,16 @@ def _real_key(location: tuple[str | int, ...], data: Any) -> Key:
 
 
 def _model_at(key: Key, data: dict[str, Any]) -> type[BaseModel] | None:
-    from edge.config import schema
-
     if not key:
         return Config
-    if key == ("service",):
+    if key[0] == "service":
         return schema.ServiceConfig
-    if len(key) != 2:
-        return None
-    if key[0] == "sinks":
-        kinds = {
-            "json": schema.JsonSinkConfig,
-            "csv": schema.CsvSinkConfig,
-            "record": schema.RecordSinkConfig,
-            "clips": schema.ClipsSinkConfig,
-            "snapshots": schema.SnapshotsSinkConfig,
-        }
-        return kinds.get(data["sinks"][key[1]].get("kind"))
-    return {"models": schema.ModelConfig, "cameras": schema.CameraConfig}.get(str(key[0]))
+    if len(key) == 2 and key[0] == "sinks":
+        return schema.SINKS.get(data["sinks"][key[1]].get("kind"))
+    if len(key) == 2:
+        tables: dict[str | int, type[BaseModel]] = {"models": schema.ModelConfig, "cameras": schema.CameraConfig}
+        return tables.get(key[0])
+    return None
 
 
 def _known(key: Key, data: dict[str, Any]) -> list[str]:

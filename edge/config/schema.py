@@ -29,14 +29,16 @@ class Table(BaseModel):
 class ServiceConfig(Table):
     """What holds for the whole process."""
 
-    log: Literal["text", "json"] = Field("text", description="Form of the log lines on stderr")
+    log: Literal["text", "json"] = Field(default="text", description="Form of the log lines on stderr")
     http: str | None = Field(
-        None,
+        default=None,
         description="HOST:PORT of /healthz, /readyz, /status and /metrics; another host than loopback needs a token",
     )
-    token: str | None = Field(None, description="What requests must bring as 'Authorization: Bearer TOKEN'", repr=False)
+    token: str | None = Field(
+        default=None, description="What requests must bring as 'Authorization: Bearer TOKEN'", repr=False
+    )
     stuck_s: Positive = Field(
-        20.0,
+        default=20.0,
         description="Seconds after which an inference, a camera or an output that makes no progress counts as hung",
     )
 
@@ -57,30 +59,35 @@ class ServiceConfig(Table):
 class ModelConfig(Table):
     """A model, and how it is run."""
 
-    path: str | None = Field(None, description="A .tflite file, or the name of a bundled or pulled model")
+    path: str | None = Field(default=None, description="A .tflite file, or the name of a bundled or pulled model")
     delegate: str = Field(
-        "cpu", description="cpu, gpu[:float32], edgetpu[:usb|:pci|:N], or a delegate's PATH.so?key=value"
+        default="cpu", description="cpu, gpu[:float32], edgetpu[:usb|:pci|:N], or a delegate's PATH.so?key=value"
     )
-    fallback: bool = Field(True, description="Whether the CPU goes on where the delegate fails")
+    fallback: bool = Field(default=True, description="Whether the CPU goes on where the delegate fails")
     threads: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
-        "auto", description="CPU threads of each interpreter; auto: the cores shared out among the interpreters"
+        default="auto", description="CPU threads of each interpreter; auto: the cores shared out among the interpreters"
     )
     interpreters: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
-        "auto", description="Frames at the same time; auto: one for each core that has a camera, one on an accelerator"
+        default="auto",
+        description="Frames at the same time; auto: one for each core that has a camera, one on an accelerator",
     )
-    verify: bool = Field(False, description="Whether the model's self-test is replayed at start")
-    decoder: str | None = Field(None, description="Head family, for a file that does not say it")
-    labels: str | None = Field(None, description="Text file with one class name a line, for a file that has none")
+    verify: bool = Field(default=False, description="Whether the model's self-test is replayed at start")
+    decoder: str | None = Field(default=None, description="Head family, for a file that does not say it")
+    labels: str | None = Field(
+        default=None, description="Text file with one class name a line, for a file that has none"
+    )
     input_range: str | None = Field(
-        None, description="0..1, -1..1, 0..255 or imagenet, for a file that does not say it"
+        default=None, description="0..1, -1..1, 0..255 or imagenet, for a file that does not say it"
     )
     color: Literal["RGB", "BGR", "GRAY"] | None = Field(
-        None, description="Colour order, for a file that does not say it"
+        default=None, description="Colour order, for a file that does not say it"
     )
     resize: Literal["letterbox-center", "letterbox-topleft", "stretch", "center-crop"] | None = Field(
-        None, description="How a frame becomes an input, for a file that does not say it"
+        default=None, description="How a frame becomes an input, for a file that does not say it"
     )
-    layout: Literal["NHWC", "NCHW"] | None = Field(None, description="Of the input, for a file that does not say it")
+    layout: Literal["NHWC", "NCHW"] | None = Field(
+        default=None, description="Of the input, for a file that does not say it"
+    )
 
 
 class CameraConfig(Table):
@@ -89,24 +96,28 @@ class CameraConfig(Table):
     source: str = Field(
         description="rtsp://, http://, csi:// URL, camera number, /dev/video0, /dev/v4l/by-id/..., or a video file"
     )
-    enabled: bool = Field(True, description="Whether it runs")
-    model: str | None = Field(None, description="The model that looks at it; the first one by default")
-    conf: Share | None = Field(None, description="Lowest score; the model's own by default")
-    iou: Share | None = Field(None, description="Overlap above which the weaker box goes; the model's own by default")
-    max_det: Annotated[int, Field(ge=1)] = Field(300, description="Most boxes per frame")
-    classes: tuple[str, ...] | None = Field(None, description="Only these, names or numbers; all by default")
-    agnostic: bool = Field(False, description="Whether overlaps are suppressed across classes")
-    every: Annotated[int, Field(ge=1)] = Field(1, description="Only every so-manieth frame is looked at")
-    max_fps: Positive | None = Field(None, description="At most so many frames a second are looked at")
-    size: str | None = Field(None, description="Picture size to ask a USB or CSI camera for, WIDTHxHEIGHT")
-    fps: Positive | None = Field(None, description="Frames per second to ask a USB or CSI camera for")
-    format: str | None = Field(None, description="Pixel format to ask a USB camera for, such as MJPG or YUYV")
-    flip: Literal["horizontal", "vertical", "both"] | None = Field(None, description="Mirrors the picture")
-    rotate: Literal[0, 90, 180, 270] = Field(0, description="Degrees clockwise")
-    open_timeout_s: Positive = Field(3.0, description="Seconds to wait for a stream to open")
-    read_timeout_s: Positive = Field(2.0, description="Seconds to wait for its next frame")
-    transport: Literal["tcp", "udp"] = Field("tcp", description="Of RTSP")
-    sinks: tuple[str, ...] | None = Field(None, description="Outputs that it writes to; all by default, [] for none")
+    enabled: bool = Field(default=True, description="Whether it runs")
+    model: str | None = Field(default=None, description="The model that looks at it; the first one by default")
+    conf: Share | None = Field(default=None, description="Lowest score; the model's own by default")
+    iou: Share | None = Field(
+        default=None, description="Overlap above which the weaker box goes; the model's own by default"
+    )
+    max_det: Annotated[int, Field(ge=1)] = Field(default=300, description="Most boxes per frame")
+    classes: tuple[str, ...] | None = Field(default=None, description="Only these, names or numbers; all by default")
+    agnostic: bool = Field(default=False, description="Whether overlaps are suppressed across classes")
+    every: Annotated[int, Field(ge=1)] = Field(default=1, description="Only every so-manieth frame is looked at")
+    max_fps: Positive | None = Field(default=None, description="At most so many frames a second are looked at")
+    size: str | None = Field(default=None, description="Picture size to ask a USB or CSI camera for, WIDTHxHEIGHT")
+    fps: Positive | None = Field(default=None, description="Frames per second to ask a USB or CSI camera for")
+    format: str | None = Field(default=None, description="Pixel format to ask a USB camera for, such as MJPG or YUYV")
+    flip: Literal["horizontal", "vertical", "both"] | None = Field(default=None, description="Mirrors the picture")
+    rotate: Literal[0, 90, 180, 270] = Field(default=0, description="Degrees clockwise")
+    open_timeout_s: Positive = Field(default=3.0, description="Seconds to wait for a stream to open")
+    read_timeout_s: Positive = Field(default=2.0, description="Seconds to wait for its next frame")
+    transport: Literal["tcp", "udp"] = Field(default="tcp", description="Of RTSP")
+    sinks: tuple[str, ...] | None = Field(
+        default=None, description="Outputs that it writes to; all by default, [] for none"
+    )
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -132,10 +143,10 @@ class FileSinkConfig(Table):
     """What the outputs of results as text share."""
 
     path: str = Field(description="The file; {camera} is the camera's name")
-    max_mb: Positive = Field(50.0, description="Size in MB from which a new file is begun")
-    keep: Annotated[int, Field(ge=0)] = Field(4, description="Full files that are kept beside it")
+    max_mb: Positive = Field(default=50.0, description="Size in MB from which a new file is begun")
+    keep: Annotated[int, Field(ge=0)] = Field(default=4, description="Full files that are kept beside it")
     flush_s: Annotated[float, Field(ge=0)] = Field(
-        2.0, description="Records are written together at this interval in seconds; 0: each at once"
+        default=2.0, description="Records are written together at this interval in seconds; 0: each at once"
     )
 
 
@@ -155,55 +166,69 @@ class MediaSinkConfig(Table):
     """What the outputs of pictures and video share: a folder, and how much it may hold."""
 
     path: str = Field(description="The folder; each camera has one of its own in it")
-    max_days: Positive | None = Field(None, description="Older files are removed")
-    max_gb: Positive | None = Field(None, description="The oldest files of a camera are removed beyond this size in GB")
-    min_free_gb: Annotated[float, Field(ge=0)] = Field(
-        0.5, description="The oldest files are removed while less than this is free on the disk"
+    max_days: Positive | None = Field(default=None, description="Older files are removed")
+    max_gb: Positive | None = Field(
+        default=None, description="The oldest files of a camera are removed beyond this size in GB"
     )
-    overlay: bool = Field(True, description="Whether boxes are drawn")
-    max_width: Annotated[int, Field(ge=16)] | None = Field(None, description="Wider pictures are scaled down to it")
+    min_free_gb: Annotated[float, Field(ge=0)] = Field(
+        default=0.5, description="The oldest files are removed while less than this is free on the disk"
+    )
+    overlay: bool = Field(default=True, description="Whether boxes are drawn")
+    max_width: Annotated[int, Field(ge=16)] | None = Field(
+        default=None, description="Wider pictures are scaled down to it"
+    )
 
 
 class RecordSinkConfig(MediaSinkConfig):
     """Video, all of it, in segments."""
 
     kind: Literal["record"] = Field(description="Video in segments")
-    segment_s: Positive = Field(60.0, description="Length of a segment in seconds")
-    fps: Positive | None = Field(None, description="Frames per second of the video; the camera's by default")
-    container: Literal["mkv", "mp4"] = Field("mkv", description="Both play after a power cut")
+    segment_s: Positive = Field(default=60.0, description="Length of a segment in seconds")
+    fps: Positive | None = Field(default=None, description="Frames per second of the video; the camera's by default")
+    container: Literal["mkv", "mp4"] = Field(default="mkv", description="Both play after a power cut")
 
 
 class EventSinkConfig(MediaSinkConfig):
     """What the outputs that wait for something to happen share."""
 
-    classes: tuple[str, ...] | None = Field(None, description="Only these labels count; all by default")
-    min_score: Share = Field(0.5, description="Lower scores do not count")
+    classes: tuple[str, ...] | None = Field(default=None, description="Only these labels count; all by default")
+    min_score: Share = Field(default=0.5, description="Lower scores do not count")
 
 
 class ClipsSinkConfig(EventSinkConfig):
     """A short video around each event."""
 
     kind: Literal["clips"] = Field(description="A video around each event")
-    pre_s: Annotated[float, Field(ge=0, le=60)] = Field(5.0, description="Seconds before the event that belong to it")
-    post_s: Annotated[float, Field(ge=0, le=600)] = Field(5.0, description="Seconds after the last sighting")
-    max_s: Positive = Field(60.0, description="A longer event is cut into clips of this length")
-    container: Literal["mkv", "mp4"] = Field("mkv", description="Both play after a power cut")
+    pre_s: Annotated[float, Field(ge=0, le=60)] = Field(
+        default=5.0, description="Seconds before the event that belong to it"
+    )
+    post_s: Annotated[float, Field(ge=0, le=600)] = Field(default=5.0, description="Seconds after the last sighting")
+    max_s: Positive = Field(default=60.0, description="A longer event is cut into clips of this length")
+    container: Literal["mkv", "mp4"] = Field(default="mkv", description="Both play after a power cut")
 
 
 class SnapshotsSinkConfig(EventSinkConfig):
     """A picture of each event."""
 
     kind: Literal["snapshots"] = Field(description="A picture of each event")
-    gap_s: Positive = Field(5.0, description="An event ends when nothing was seen for so long, in seconds")
-    every_s: Positive = Field(30.0, description="A longer event gives a picture each so many seconds")
-    crop: bool = Field(False, description="Only the box of the best detection, with a margin")
-    quality: Annotated[int, Field(ge=1, le=100)] = Field(85, description="Of the JPEG")
+    gap_s: Positive = Field(default=5.0, description="An event ends when nothing was seen for so long, in seconds")
+    every_s: Positive = Field(default=30.0, description="A longer event gives a picture each so many seconds")
+    crop: bool = Field(default=False, description="Only the box of the best detection, with a margin")
+    quality: Annotated[int, Field(ge=1, le=100)] = Field(default=85, description="Of the JPEG")
 
 
 SinkConfig = Annotated[
     JsonSinkConfig | CsvSinkConfig | RecordSinkConfig | ClipsSinkConfig | SnapshotsSinkConfig,
     Field(discriminator="kind"),
 ]
+SINKS: dict[str, type[Table]] = {
+    "json": JsonSinkConfig,
+    "csv": CsvSinkConfig,
+    "record": RecordSinkConfig,
+    "clips": ClipsSinkConfig,
+    "snapshots": SnapshotsSinkConfig,
+}
+"""Kind -> its table."""
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
 

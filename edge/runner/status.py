@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 CameraState = Literal["starting", "online", "offline", "hung", "ended"]
-"""starting: not opened yet. online: frames come. offline: it is away and tried again. hung: its thread has not come back from
-a call for too long. ended: a file that was read to its end."""
+"""starting: not opened yet. online: frames come. offline: it is away and tried again. hung: its thread does not come
+back from a call. ended: a file that was read to its end."""
 
 INVOKE_BOUNDS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 """Upper bounds of the histogram of inference times; one bucket more holds what is longer."""
