@@ -63,7 +63,7 @@ class Camera:
         self._engine = engine
         self._sinks = sinks
         self._look = model.looker(name, config)
-        self._source: Feed = make_feed(config)
+        self._source: Feed = make_feed(name, config)
         self._outlet = Outlet(engine)
         self._lane = Lane(engine, model.pool, self._work, self._outlet, newest=self._source.live)
         self._stopping = False

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol
 
 from edge.config.schema import CameraConfig
@@ -13,7 +14,7 @@ from edge.errors import SourceError
 from edge.frame import Frame
 from edge.sources import SourceOptions, open_source
 from edge.sources.base import SourceBase
-from edge.sources.reconnect import Counters, ReconnectingSource
+from edge.sources.reconnect import Counters, ReconnectingSource, SourceEvent
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,10 @@ class Feed(Protocol):
 class FileFeed(SourceBase):
     """A file, a folder or a pattern; waited for until it can be read, and then read once."""
 
-    def __init__(self, uri: str, options: SourceOptions) -> None:
+    def __init__(self, camera: str, uri: str, options: SourceOptions) -> None:
         """Prepare; nothing is opened yet."""
         self.name = uri
+        self._camera = camera
         self.hanging = False
         self._options = options
         self._wake = threading.Event()
@@ -89,7 +91,7 @@ class FileFeed(SourceBase):
                 if self.counters.state != "offline":
                     self.counters.outages += 1
                     self.counters.last_error = str(error)
-                    log.warning("%s; tried again every %g s", error, _RETRY_S)
+                    log.warning("camera %s: offline: %s; tried again every %g s", self._camera, error, _RETRY_S)
                     self.counters.go("offline")
             until = time.monotonic() + _RETRY_S
             while not self._told_to_end() and time.monotonic() < until:
@@ -98,8 +100,13 @@ class FileFeed(SourceBase):
         self.counters.go("ended")
 
 
-def make_feed(config: CameraConfig) -> Feed:
-    """Return what a camera reads; nothing is opened yet."""
+def make_feed(name: str, config: CameraConfig) -> Feed:
+    """Return what a camera reads; nothing is opened yet.
+
+    Args:
+        name: Of the camera, for the log.
+        config: Its section.
+    """
     options = SourceOptions(
         size_wh=None if config.size is None else _size_wh(config.size),
         fps=config.fps,
@@ -114,8 +121,16 @@ def make_feed(config: CameraConfig) -> Feed:
     )
     source = config.source
     if "://" in source or source.isdecimal() or source.startswith("/dev/"):
-        return ReconnectingSource(source, options)
-    return FileFeed(source, options)
+        return ReconnectingSource(source, options, on_event=partial(_log_event, name))
+    return FileFeed(name, source, options)
+
+
+def _log_event(camera: str, event: SourceEvent) -> None:
+    """Log a line for each outage and each return."""
+    if event.state == "offline":
+        log.warning("camera %s: offline: %s; tried again until it comes back", camera, event.reason)
+    else:
+        log.warning("camera %s: back after %.1f s", camera, event.away_s)
 
 
 def _size_wh(text: str) -> tuple[int, int]:
