@@ -13,7 +13,13 @@ def main() -> None:
 
     if handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, handler)
-    app(prog_name="edge")
+    try:
+        app(prog_name="edge")
+    except SystemExit as end:
+        from edge.cli.running import end_if_hanging
+
+        end_if_hanging(end.code)
+        raise
 
 
 if __name__ == "__main__":

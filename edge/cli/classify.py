@@ -31,10 +31,24 @@ def classify(
     color: options.Color = None,
     resize: options.Resize = None,
     layout: options.Layout = None,
+    camera_size: options.CameraSize = None,
+    camera_fps: options.CameraFps = None,
+    camera_format: options.CameraFormat = None,
+    flip: options.FlipOption = None,
+    rotate: options.RotateOption = options.RotateChoice.NONE,
+    every: options.Every = 1,
+    max_fps: options.MaxFps = None,
+    give_up: options.GiveUp = "60",
+    open_timeout: options.OpenTimeout = 3.0,
+    read_timeout: options.ReadTimeout = 2.0,
+    transport: options.TransportOption = options.TransportChoice.TCP,
 ) -> None:
     """Name what pictures, videos, cameras and streams show."""
     with running.native_silence(), ExitStack() as stack:
-        sources = running.open_sources(source, stack)
+        asked = options.source_options(
+            camera_size, camera_fps, camera_format, flip, rotate, every, max_fps, open_timeout, read_timeout, transport
+        )
+        sources = running.open_sources(source, stack, asked, options.give_up_s(give_up))
         outputs = running.plan_outputs(sources, save, sheet, json, "lines", csv, show, force)
         # Only now: what cannot be read or written is said before a model is loaded.
         from edge import selftest

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from edge.backends.base import Backend
     from edge.pipeline import Infer
     from edge.sinks import Sink
-    from edge.sources import Source
+    from edge.sources import Source, SourceOptions
 
 Sources = Annotated[
     list[str],
     typer.Option(
-        "--source", "-s", help="File, folder, pattern, camera (0, /dev/video0) or URL. Repeatable.", show_default=False
+        "--source",
+        "-s",
+        help="File, folder, pattern, camera (0, /dev/video0, csi://0), URL, or a .streams list. Repeatable.",
+        show_default=False,
     ),
 ]
 Save = Annotated[
@@ -178,8 +181,15 @@ def run(
     total = sum(count for count in known if count is not None) if None not in known else None
     with Display(total, quiet) as display:
         pipeline = Pipeline(infer, sinks, display.update, lambda: backend.failure is not None)
-        context = SinkContext(labels, Overlay(labels), pipeline.stop, lambda: pipeline.stopped)
-        with _signals(pipeline.stop) as interrupted, ExitStack() as cleanup:
+
+        def stop() -> None:
+            pipeline.stop()
+            for source in sources:
+                # One that waits for a camera to come back would not notice.
+                source.interrupt()
+
+        context = SinkContext(labels, Overlay(labels), stop, lambda: pipeline.stopped)
+        with _signals(stop) as interrupted, ExitStack() as cleanup:
             cleanup.callback(backend.close)
             for output in outputs:
                 sinks.append(SINKS[output.kind](output.target, context))
@@ -222,8 +232,16 @@ def _signals(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
             signal.signal(number, signal.SIG_IGN if count else handler)
 
 
-def open_sources(uris: Sequence[str], stack: ExitStack) -> list[Source]:
-    """Open every source, to be closed by `stack`.
+def open_sources(
+    uris: Sequence[str], stack: ExitStack, options: SourceOptions | None = None, give_up_s: float | None = 60.0
+) -> list[Source]:
+    """Open every source, to be closed by `stack`. Those that are live are opened anew when they are lost.
+
+    Args:
+        uris: As the user names them.
+        stack: Closes them.
+        options: How to read them.
+        give_up_s: How long a lost one is tried again; None for ever.
 
     Raises:
         SourceError: One of them cannot be used.
@@ -231,9 +249,37 @@ def open_sources(uris: Sequence[str], stack: ExitStack) -> list[Source]:
     from edge.cv import require_opencv
 
     require_opencv()
-    from edge.sources import open_source
+    from edge.sources import SourceOptions, expand_sources, open_source
+    from edge.sources.reconnect import ReconnectingSource
 
-    return [stack.enter_context(open_source(uri)) for uri in uris]
+    options = options or SourceOptions()
+    sources: list[Source] = []
+    for uri in expand_sources(uris):
+        source = open_source(uri, options)
+        if source.live:
+            source = ReconnectingSource(uri, options, give_up_s=give_up_s, opened=source)
+        sources.append(stack.enter_context(source))
+    return sources
+
+
+def end_if_hanging(code: object) -> None:
+    """End the process here and now where a thread of ours is still inside a call of a driver or library.
+
+    Python would take its end while that call runs, and the thread that comes back from it then aborts the process. All
+    outputs are closed before.
+
+    Args:
+        code: What `SystemExit` carries.
+    """
+    import sys
+
+    if not any(thread.daemon and thread.name.startswith("edge-") for thread in threading.enumerate()):
+        return
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 @contextmanager

@@ -28,6 +28,9 @@ class Source(Protocol):
         frame_count: Frames that it should give; None where that is unknown.
         size_wh: Width and height of its first frame; None where frames differ.
         skipped: Files that could not be read and were left out, so far.
+        skipped_frames: Frames that `every` and `max_fps` left out, so far.
+        beat_s: `time.monotonic()` of its last sign of life: a call of a driver or library that does not come back
+            leaves it behind.
         paths: The files that it reads; empty for a camera or stream.
     """
 
@@ -37,7 +40,13 @@ class Source(Protocol):
     frame_count: int | None
     size_wh: tuple[int, int] | None
     skipped: int
+    skipped_frames: int
     paths: Sequence[Path]
+
+    @property
+    def beat_s(self) -> float:
+        """See above."""
+        ...
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; once.
@@ -45,6 +54,10 @@ class Source(Protocol):
         Raises:
             SourceLostError: A live source stopped delivering.
         """
+        ...
+
+    def interrupt(self) -> None:
+        """Let the iterator end at its next step; returns at once. Safe from any thread and in a signal handler."""
         ...
 
     def close(self) -> None:
@@ -71,7 +84,24 @@ class SourceBase:
     frame_count: int | None = None
     size_wh: tuple[int, int] | None = None
     skipped = 0
+    skipped_frames = 0
     paths: Sequence[Path] = ()
+    _beat_s = 0.0
+    _interrupted = False
+
+    @property
+    def beat_s(self) -> float:
+        """`time.monotonic()` of its last sign of life."""
+        return self._beat_s
+
+    def beat(self) -> None:
+        """Give a sign of life; before and after whatever may not come back."""
+        self._beat_s = time.monotonic()
+
+    def interrupt(self) -> None:
+        """Let the iterator end at its next step."""
+        # A plain assignment: a signal handler may be what calls.
+        self._interrupted = True
 
     def close(self) -> None:
         """Free nothing."""
@@ -99,6 +129,10 @@ def without_credentials(uri: str) -> str:
     """
     if "://" not in uri:
         return uri
+    if uri.startswith("gst://"):
+        # A pipeline: elements with properties, some of which may be URLs.
+        uri = re.sub(r"(?<=://)[^\s/@!]*@", "***@", uri)
+        return re.sub(r"([\w-]*(?:user|pass|pw|token|secret|auth|key)[\w-]*\s*=\s*)(\"[^\"]*\"|\S+)", r"\1***", uri)
     try:
         parts = urlsplit(uri)
         host = parts.netloc.rpartition("@")

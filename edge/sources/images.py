@@ -12,7 +12,9 @@ import numpy as np
 
 from edge.errors import SourceError
 from edge.frame import Frame, Image
+from edge.sources.adjust import Thinning, thinned_count, turned
 from edge.sources.base import SourceBase, natural_key, still_frame
+from edge.sources.options import DEFAULTS, SourceOptions
 from edge.sources.video import VIDEO_SUFFIXES, VideoSource, looks_like_video
 
 log = logging.getLogger(__name__)
@@ -79,15 +81,19 @@ class ImageSource(SourceBase):
 
     frame_count: int | None = 1
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, options: SourceOptions = DEFAULTS) -> None:
         """Read the picture.
+
+        Args:
+            path: The file.
+            options: Whether it is turned.
 
         Raises:
             SourceError: As `read_image`.
         """
         self.name = path
         self.paths = (Path(path),)
-        self._frame = still_frame(read_image(path), 0, path)
+        self._frame = still_frame(turned(read_image(path), options), 0, path)
         self.size_wh = self._frame.size_wh
 
     def __iter__(self) -> Iterator[Frame]:
@@ -98,12 +104,13 @@ class ImageSource(SourceBase):
 class FilesSource(SourceBase):
     """Pictures and videos one after another. A file that cannot be read is reported, counted and left out."""
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
+    def __init__(self, name: str, paths: Sequence[Path], options: SourceOptions = DEFAULTS) -> None:
         """Read up to the first frame.
 
         Args:
             name: What the user named.
             paths: The files, in the order to read them.
+            options: `every` counts the pictures; in a video it counts frames.
 
         Raises:
             SourceError: None of the files can be read.
@@ -111,7 +118,8 @@ class FilesSource(SourceBase):
         self.name = name
         self.paths = paths
         if not any(is_video(path) for path in paths):
-            self.frame_count = len(paths)
+            self.frame_count = thinned_count(len(paths), None, options)
+        self._options = options
         self._frames = self._read(paths)
         try:
             self._first = next(self._frames)
@@ -128,19 +136,39 @@ class FilesSource(SourceBase):
         self._frames.close()
 
     def _read(self, paths: Sequence[Path]) -> Generator[Frame, None, None]:
+        # Pictures have no time of their own that max_fps could go by.
+        thinning = Thinning(SourceOptions(every=self._options.every))
+        pictures = 0
         for index, path in enumerate(paths):
+            if self._interrupted:
+                return
+            self.beat()
             try:
                 if is_video(path):
-                    with VideoSource(str(path)) as video:
-                        yield from video
+                    with VideoSource(str(path), self._options) as video:
+                        yield from self._film(video)
+                    continue
+                pictures += 1
+                if thinning.keeps(pictures - 1, 0.0):
+                    yield still_frame(turned(read_image(path), self._options), index, str(path))
                 else:
-                    yield still_frame(read_image(path), index, str(path))
+                    self.skipped_frames += 1
             except SourceError as error:
                 self.skipped += 1
                 log.warning("%s; left out", error)
 
+    def _film(self, video: VideoSource) -> Iterator[Frame]:
+        before = self.skipped_frames
+        for frame in video:
+            self.skipped_frames = before + video.skipped_frames
+            yield frame
+            self.beat()
+            if self._interrupted:
+                return
+        self.skipped_frames = before + video.skipped_frames
 
-def folder_source(uri: str) -> FilesSource:
+
+def folder_source(uri: str, options: SourceOptions = DEFAULTS) -> FilesSource:
     """Open the pictures and videos that lie in a folder, `frame2` before `frame10`.
 
     Raises:
@@ -157,10 +185,10 @@ def folder_source(uri: str) -> FilesSource:
             f"{uri}: expected pictures or videos in this folder, found {found}; "
             f"for subfolders give a glob: '{Path(uri) / '**' / '*.jpg'}'"
         )
-    return FilesSource(uri, sorted(media, key=lambda path: natural_key(path.name)))
+    return FilesSource(uri, sorted(media, key=lambda path: natural_key(path.name)), options)
 
 
-def glob_source(uri: str) -> FilesSource:
+def glob_source(uri: str, options: SourceOptions = DEFAULTS) -> FilesSource:
     """Open the files that a pattern matches.
 
     Raises:
@@ -169,7 +197,7 @@ def glob_source(uri: str) -> FilesSource:
     files = [Path(match) for match in glob(uri, recursive=True) if Path(match).is_file()]
     if not files:
         raise SourceError(f"{uri}: no file matches this pattern")
-    return FilesSource(uri, sorted(files, key=lambda path: natural_key(str(path))))
+    return FilesSource(uri, sorted(files, key=lambda path: natural_key(str(path))), options)
 
 
 def is_video(path: Path) -> bool:

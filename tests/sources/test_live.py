@@ -5,19 +5,20 @@ from __future__ import annotations
 import http.server
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from media import clip
+from rtsp import NoRtspServerError, RtspCamera
 
 from edge.errors import SourceError, SourceLostError
-from edge.sources import live, open_source
+from edge.sources import SourceOptions, live, open_source, usb
 
 FRAMES = 20
 
@@ -89,10 +90,10 @@ def test_a_motion_jpeg_camera_gives_all_its_frames_and_is_then_lost(camera: str)
     assert all(f.live for f in frames)
 
 
-def test_a_camera_that_freezes_is_lost_after_a_while(camera: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "READ_TIMEOUT_MS", 500)
+def test_a_camera_that_freezes_is_lost_after_a_while(camera: str) -> None:
     count = 0
-    with open_source(f"http://{camera}/hang") as source, pytest.raises(SourceLostError):
+    options = SourceOptions(read_timeout_s=0.5)
+    with open_source(f"http://{camera}/hang", options) as source, pytest.raises(SourceLostError):
         for _ in source:
             count += 1
     assert count >= 4
@@ -130,15 +131,35 @@ def test_a_host_that_does_not_listen_is_refused_with_the_reason() -> None:
             open_source(f"rtsp://u:s3cret@127.0.0.1:{unused.getsockname()[1]}/cam")
 
 
-def test_a_host_that_says_nothing_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "OPEN_TIMEOUT_MS", 300)
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_host_that_says_nothing_is_refused_in_time(scheme: str) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         start = time.monotonic()
         with pytest.raises(SourceError, match="gives no video"):
-            open_source(f"http://127.0.0.1:{silent.getsockname()[1]}/cam")
+            open_source(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/cam", SourceOptions(open_timeout_s=0.3))
+        # OpenCV's own time-out is 30 s.
         assert time.monotonic() - start < 20
+
+
+def test_a_name_that_is_not_resolved_in_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(live.socket, "getaddrinfo", lambda *args, **options: answered.wait(30))
+    with pytest.raises(SourceError, match=r"no connection to cam\.lan \(its name is not resolved within 0\.1 s\)"):
+        open_source("rtsp://u:s3cret@cam.lan/x", SourceOptions(open_timeout_s=0.1))
+    answered.set()
+
+
+def test_a_second_address_is_tried(camera: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+
+    def both(host: str, port: int, **options: Any) -> list[Any]:
+        return [*resolve("::1", port, **options), *resolve(host, port, **options)]
+
+    monkeypatch.setattr(live.socket, "getaddrinfo", both)
+    with open_source(f"http://{camera}/cam") as source:
+        assert source.live
 
 
 @pytest.mark.parametrize(
@@ -165,85 +186,30 @@ def test_a_camera_that_is_not_there_is_refused(device: str) -> None:
 
 def test_the_cameras_that_are_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Path("/dev/video10"), Path("/dev/video2")]
-    monkeypatch.setattr(live.Path, "glob", lambda self, pattern: iter(found))
+    monkeypatch.setattr(usb.Path, "glob", lambda self, pattern: iter(found))
     with pytest.raises(SourceError, match="found /dev/video2, /dev/video10"):
         open_source("97")
 
 
-class Device:
-    """A stand-in for an open camera."""
-
-    def __init__(self, index: int, backend: int) -> None:
-        self.opened_with = (index, backend)
-        self.left = 3
-
-    def isOpened(self) -> bool:  # noqa: N802
-        return True
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        return (True, np.zeros((48, 64, 3), np.uint8)) if self.left >= 0 else (False, None)
-
-    def get(self, key: int) -> float:
-        return 30.0 if key == cv2.CAP_PROP_FPS else -1.0
-
-    def release(self) -> None:
-        self.left = -1
-
-
-def test_a_camera_is_live_and_unplugging_it_loses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_check_device", lambda device, path: None)
-    monkeypatch.setattr(live.cv2, "VideoCapture", Device)
-    count = 0
-    with open_source("/dev/video3") as source:
-        assert source._capture.opened_with == (3, cv2.CAP_V4L2)
-        assert (source.live, source.fps, source.frame_count, source.size_wh) == (True, 30.0, None, (64, 48))
-        with pytest.raises(SourceLostError, match="/dev/video3: .* after 3 frames"):
-            for _ in source:
-                count += 1
-    assert count == 3
-
-
 def test_no_permission_for_a_camera_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live.os.path, "exists", lambda path: True)
-    monkeypatch.setattr(live.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(usb.os.path, "exists", lambda path: True)
+    monkeypatch.setattr(usb.os, "access", lambda path, mode: False)
     with pytest.raises(SourceError, match="usermod -aG video"):
         open_source("0")
 
 
 @pytest.fixture
-def rtsp() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    script = Path(__file__).with_name("rtsp_camera.py")
-    # Python's own settings of the test run must not reach another Python.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+def rtsp() -> Iterator[RtspCamera]:
     try:
-        server = subprocess.Popen(
-            ["/usr/bin/python3", str(script), "160", "120"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-    except OSError:
-        pytest.skip("no /usr/bin/python3")
-    assert server.stdout is not None
-    port = server.stdout.readline().strip()
-    if not port:
-        server.wait()
-        server.stdout.close()
-        pytest.skip(
-            "no GStreamer RTSP server: install Debian's python3-gi gir1.2-gst-rtsp-server-1.0 "
-            "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly"
-        )
-    yield f"rtsp://127.0.0.1:{port}", server
-    server.kill()
-    server.wait()
-    server.stdout.close()
+        camera = RtspCamera()
+    except NoRtspServerError as error:
+        pytest.skip(str(error))
+    with camera:
+        yield camera
 
 
-def test_an_rtsp_camera_is_live_and_lost_when_it_is_killed(rtsp: tuple[str, subprocess.Popen[str]]) -> None:
-    url, server = rtsp
-    with open_source(f"{url}/cam") as source:
+def test_an_rtsp_camera_is_live_and_lost_when_it_is_killed(rtsp: RtspCamera) -> None:
+    with open_source(rtsp.url) as source:
         assert (source.live, source.fps, source.size_wh) == (True, 15.0, (160, 120))
         count = 0
         with pytest.raises(SourceLostError):
@@ -251,13 +217,34 @@ def test_an_rtsp_camera_is_live_and_lost_when_it_is_killed(rtsp: tuple[str, subp
                 assert frame.image.shape == (120, 160, 3)
                 count += 1
                 if count == 10:
-                    server.kill()
+                    rtsp.kill()
     assert count >= 10
-    server.wait()  # its sockets are closed one by one
     with pytest.raises(SourceError, match="Connection refused"):
-        open_source(f"{url}/cam")
+        open_source(rtsp.url)
 
 
-def test_an_rtsp_path_that_is_wrong_is_refused(rtsp: tuple[str, subprocess.Popen[str]]) -> None:
+def test_an_rtsp_path_that_is_wrong_is_refused(rtsp: RtspCamera) -> None:
     with pytest.raises(SourceError, match="gives no video"):
-        open_source(f"{rtsp[0]}/other")
+        open_source(rtsp.url.replace("/cam", "/other"))
+
+
+def test_rtsp_goes_over_tcp_unless_udp_is_asked_for(rtsp: RtspCamera, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
+    with open_source(rtsp.url) as source:
+        assert (rtsp.said(), next(iter(source)).size_wh) == ("setup tcp", (160, 120))
+    with open_source(rtsp.url, SourceOptions(transport="udp")) as source:
+        assert (rtsp.said(), next(iter(source)).size_wh) == ("setup udp", (160, 120))
+    assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
+    with open_source(rtsp.url) as source:
+        assert rtsp.said() == "setup tcp"
+
+
+def test_a_users_own_ffmpeg_options_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "fflags;nobuffer")
+    with live._transport("udp", "cam", 1.0), live._transport("udp", "cam", 1.0):
+        assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "fflags;nobuffer|rtsp_transport;udp"
+        with pytest.raises(SourceError, match="cam: another stream has been opening for too long"):
+            live._transport("tcp", "cam", 0.02).__enter__()
+    assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "fflags;nobuffer"
+    with live._transport("tcp", "cam", 0.02):
+        assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "fflags;nobuffer"
