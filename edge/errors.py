@@ -12,6 +12,7 @@
     |-- GateError               4   a converted model lost more accuracy than allowed
     |-- SourceLostError         3   a source that worked is gone
     |-- DownloadError           3   a public model cannot be fetched, or is not the one expected
+    |-- ServiceError            4   systemd refused, or the service did not start
     `-- BackendError            4   the model failed to load or to run
         |-- DelegateError       4   an accelerator failed to load or to run
         `-- SelfTestError       4   the model does not compute what it computed when it was made
@@ -71,6 +72,12 @@ class DownloadError(EdgeError):
     """A public model cannot be fetched, or what came is not what was expected."""
 
     exit_code: ClassVar[int] = 3
+
+
+class ServiceError(EdgeError):
+    """The manager of services refused what was asked, or the service did not start."""
+
+    exit_code: ClassVar[int] = 4
 
 
 class BackendError(EdgeError):

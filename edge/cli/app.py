@@ -20,6 +20,7 @@ from edge.cli.evaluate import evaluate
 from edge.cli.inspect import inspect
 from edge.cli.models import app as models
 from edge.cli.run import run
+from edge.cli.service import app as service
 from edge.cli.train import app as train
 from edge.cli.train_detector import detector
 from edge.cli.verify import verify
@@ -75,6 +76,7 @@ app.command(rich_help_panel="On the device")(inspect)
 app.command(rich_help_panel="On the device")(evaluate)
 app.command(rich_help_panel="On the device")(verify)
 app.command(rich_help_panel="On the device")(doctor)
+app.add_typer(service, name="service", rich_help_panel="On the device")
 app.command(rich_help_panel="On the workstation")(convert)
 train.command()(detector)
 app.add_typer(train, name="train", rich_help_panel="On the workstation")

@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-_CREDENTIALS = re.compile(r"(\w[\w+.-]*://)[^\s/@\"']+@")
+_CREDENTIALS = re.compile(r"(\w[\w+.-]*://)[^\s\"'<>]*@")
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 """From this level on -> the priority of syslog(3). DEBUG and less: 7."""
@@ -41,7 +41,7 @@ def configure(form: Literal["text", "json"], level: int | None = None) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """ "warning: the message"; with the time where nothing else notes it."""
+    """A level and a message, "warning: ..."; with the time where nothing else notes it."""
 
     def __init__(self, journal: bool) -> None:
         """Prepare.
@@ -117,7 +117,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def _mask(text: str) -> str:
     """Take out the credentials of URLs: a last net under messages that libraries make."""
-    return _CREDENTIALS.sub(r"\1", text) if "@" in text else text
+    return _CREDENTIALS.sub(r"\1***@", text) if "@" in text else text
 
 
 def _prefix(record: logging.LogRecord) -> str:
