@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,6 +159,7 @@ class _Service:
             runner.refuse(error)
             return health
         self._loaded = loaded
+        _give_memory_back()
         service = loaded.config.service
         if service.log != before.log:
             configure(service.log)
@@ -171,6 +172,14 @@ class _Service:
         except EdgeError as error:
             log.error("%s; there is no health endpoint now", error)
             return None
+
+
+def _give_memory_back() -> None:
+    """Let the C library return what ended models and cameras have left in pieces."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _health(loaded: LoadedConfig, runner: Runner) -> HealthServer | None:
