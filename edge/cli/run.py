@@ -175,9 +175,12 @@ class _Service:
 
 
 def _give_memory_back() -> None:
-    """Let the C library return what ended models and cameras have left in pieces."""
+    """Free ended models and cameras, and let the C library return what they have left in pieces."""
     import ctypes
+    import gc
 
+    # Threads and what they run refer to each other, and Python looks for such rings too rarely: interpreters are large.
+    gc.collect()
     with suppress(OSError, AttributeError):  # another C library than glibc
         ctypes.CDLL(None).malloc_trim(0)
 
