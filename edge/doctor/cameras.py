@@ -87,6 +87,7 @@ def _camera(path: str, device: Mapping[str, Any]) -> Finding:
     said = [_format(row) for row in formats[:_MOST_FORMATS]]
     said += [f"{len(formats) - _MOST_FORMATS} more"] if len(formats) > _MOST_FORMATS else []
     found = f"{path}: {device['card']}; {', '.join(said) or 'it names no format'}"
+    found += f"; survives a restart as {device['stable_name']}" if device["stable_name"] else ""
     if device["busy"]:
         who = ", ".join(device["users"]) or "another program"
         return warning("camera", f"{found}; in use by {who}", f"sudo fuser -v {path}", **device)
@@ -148,7 +149,7 @@ def _libcamera(host: Host) -> Iterator[Finding]:
     if outcome.ending is not Ending.DONE:
         yield unfinished(host, "CSI", outcome)
     elif outcome.value["loads"]:
-        yield ok("CSI", f"{listed}; picamera2 loads", cameras=listed)
+        yield ok("CSI", f"{listed}; picamera2 loads; --source csi://0", cameras=listed)
     elif outcome.value["absent"] and host.exists("/usr/lib/python3/dist-packages/picamera2"):
         mend = "python3 -m venv --system-site-packages --upgrade " + (host.environ.get("VIRTUAL_ENV") or ".venv")
         yield warning("CSI", f"{listed}; this virtual environment does not see the system's picamera2", mend)
@@ -172,7 +173,7 @@ def _argus(host: Host) -> Iterator[Finding]:
         return
     outcome = host.attempt("opencv")
     if outcome.ending is Ending.DONE and outcome.value.get("gstreamer"):
-        yield ok("CSI", f"{listed}; OpenCV has GStreamer to read it with", cameras=sensors)
+        yield ok("CSI", f"{listed}; OpenCV has GStreamer to read it with; --source csi://0", cameras=sensors)
     else:
         mend = "python3 -m venv --system-site-packages .venv  # the system's OpenCV has it"
         yield warning("CSI", f"{listed}; OpenCV lacks GStreamer, which reads it", mend, cameras=sensors)

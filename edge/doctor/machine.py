@@ -67,7 +67,9 @@ def is_x86(host: Host) -> bool:
 
 def cpu_features(host: Host) -> tuple[list[str], list[str]]:
     """Return which of the features that count this CPU has, and which it lacks."""
-    flags = set((_cpuinfo(host, "flags") or _cpuinfo(host, "Features") or "").split())
+    flags = set((_cpuinfo(host, "flags" if is_x86(host) else "Features") or "").split())
+    if not flags:  # not to be seen, as under an emulator that shows its host's
+        return [], []
     table = X86_FEATURES if is_x86(host) else ARM_FEATURES
     has = [name for name, (names, _) in table.items() if flags.intersection(names.split())]
     return has, [name for name in table if name not in has]
@@ -141,7 +143,7 @@ def cpu(host: Host) -> Iterator[Finding]:
     if is_x86(host) and "AVX2" in lacks:
         mend = "give the virtual machine the CPU of its host (QEMU: -cpu host)" if virtual(host) else ""
         yield warning("CPU", f"{found}; no AVX2: several times slower than a CPU that has it", mend, **facts)
-    elif not is_x86(host) and "NEON" in lacks and host.text("/proc/cpuinfo"):
+    elif "NEON" in lacks:
         yield warning("CPU", f"{found}; no NEON: very slow, and most wheels will crash", **facts)
     elif limit is not None and limit < 1:
         yield warning("CPU", found, "raise CPUQuota= of the service, or --cpus of the container", **facts)

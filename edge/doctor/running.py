@@ -37,7 +37,7 @@ def runtime(host: Host) -> Iterator[Finding]:
     if value["delegated"]:
         yield ok("model", found, **facts)
     else:
-        yield warning("model", f"{found}: this runtime lacks XNNPACK, and is several times slower", **facts)
+        yield warning("model", f"{found}: without XNNPACK it is several times slower", **facts)
 
 
 def _no_runtime(host: Host, outcome: Outcome) -> Finding:

@@ -7,48 +7,59 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from edge.doctor.finding import Finding, missing, ok, warning
+from edge.doctor.finding import Finding, count, missing, ok, warning
 from edge.doctor.host import Host
 from edge.doctor.isolate import Ending
 from edge.doctor.trouble import unfinished
 
+_SYSTEM, _USER = "/etc/systemd/system", "/.config/systemd/user"
+_STARTS = re.compile(r"^ExecStart=.*\bedge run\b", re.MULTILINE)
 _WORKSTATION = ("convert", "dev", "train")
 """Extras that are of no use on a device and take seconds to load."""
 
 
+def units(host: Host) -> list[tuple[str, bool]]:
+    """Return the units that start `edge run`, and whether each is this user's own."""
+    found = []
+    for folder, own in ((_SYSTEM, False), (host.environ.get("HOME", "") + _USER, True)):
+        for path in host.find(f"{folder}/*.service"):
+            if _STARTS.search(host.text(path) or ""):
+                found.append((path.rpartition("/")[2], own))
+    return found
+
+
 def service(host: Host) -> Iterator[Finding]:
-    """State of the systemd units called edge."""
+    """State of the systemd units that start `edge run`."""
     if not host.exists("/run/systemd/system"):
-        yield missing("service", "systemd does not run here (a container?); edge can run in the foreground")
+        yield missing("service", "systemd does not run here (a container?); edge run works without")
         return
-    units = [path.rpartition("/")[2] for path in host.find("/etc/systemd/system/edge*.service")]
-    names = [name for name in units if re.fullmatch(r"edge([@-].*)?\.service", name)]
-    if not names:
-        yield missing("service", "no unit called edge is installed; edge can run in the foreground")
-    for name in names:
-        if name.endswith("@.service"):
-            continue
-        said = host.ask("systemctl", "show", name, "-p", "ActiveState,SubState,Result,NRestarts,UnitFileState") or ""
-        shown = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-        active = shown.get("ActiveState", "unknown")
-        restarts = int(shown.get("NRestarts") or 0)
-        found = f"{name}: {active} ({shown.get('SubState', '?')})"
-        found += f", restarted {restarts} times" if restarts else ""
-        facts: dict[str, Any] = {
-            "unit": name,
-            "active": active,
-            "restarts": restarts,
-            "enabled": shown.get("UnitFileState"),
-        }
-        if active == "failed":
-            yield warning("service", f"{found}: {shown.get('Result', '')}", f"journalctl -u {name} -n 50", **facts)
-        elif active != "active":
-            yield warning("service", found, f"sudo systemctl enable --now {name}", **facts)
-        elif shown.get("UnitFileState") == "disabled":
-            found += "; does not start with the machine"
-            yield warning("service", found, f"sudo systemctl enable {name}", **facts)
-        else:
-            yield ok("service", found, **facts)
+    installed = units(host)
+    if not installed:
+        yield missing("service", "none is installed; edge run works without", "edge service install --config edge.toml  # as root")
+    for name, own in installed:
+        yield _unit(host, name, ["--user"] if own else [])
+
+
+def _unit(host: Host, name: str, scope: list[str]) -> Finding:
+    said = (
+        host.ask("systemctl", *scope, "show", name, "-p", "ActiveState,SubState,Result,NRestarts,UnitFileState") or ""
+    )
+    shown = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    active, restarts = shown.get("ActiveState", "unknown"), int(shown.get("NRestarts") or 0)
+    found = f"{name}: {active} ({shown.get('SubState', '?')})"
+    found += f", restarted {count(restarts, 'time')}" if restarts else ""
+    facts: dict[str, Any] = {"unit": name, "user": bool(scope), "active": active, "restarts": restarts}
+    facts["enabled"] = shown.get("UnitFileState")
+    systemctl = "systemctl --user" if scope else "sudo systemctl"
+    if active == "failed":
+        log = f"journalctl {'--user ' if scope else ''}-u {name} -n 50"
+        return warning("service", f"{found}: {shown.get('Result', '')}", log, **facts)
+    if active not in ("active", "reloading", "activating"):
+        return warning("service", found, f"{systemctl} enable --now {name}", **facts)
+    if shown.get("UnitFileState") == "disabled":
+        found += "; does not start with the machine"
+        return warning("service", found, f"{systemctl} enable {name}", **facts)
+    return ok("service", found, **facts)
 
 
 def extras() -> dict[str, list[str]]:

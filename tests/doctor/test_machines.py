@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doctor.machines import done, failed, fake, jetson_orin, link, only, pc, raspberry_pi_5, write
+from doctor.machines import OPENCV, RUNTIME, done, failed, fake, jetson_orin, link, only, pc, raspberry_pi_5, write
 
-from edge.doctor import accelerators, cameras, machine, power, service, storage
+from edge.doctor import accelerators, cameras, machine, opencv, power, running, service, storage
 from edge.doctor.finding import State
 from edge.doctor.isolate import Ending, Outcome
 
@@ -62,6 +62,18 @@ def test_a_pc_without_avx2(tmp_path: Path) -> None:
     write(tmp_path, {"/proc/cpuinfo": "processor\t: 0\nmodel name\t: QEMU Virtual CPU\nflags\t\t: sse2 hypervisor\n"})
     found = only(machine.cpu(fake(tmp_path, "x86_64")))
     assert found.state is WARNING and "no AVX2" in found.found and "-cpu host" in found.mend
+
+
+def test_a_cpu_that_cannot_be_seen(tmp_path: Path) -> None:
+    """qemu shows the processor of its host, of another architecture."""
+    found = only(machine.cpu(fake(pc(tmp_path), "aarch64")))
+    assert (found.state, found.facts["features"], found.facts["lacks"]) == (OK, [], [])
+
+
+def test_an_arm_without_neon(tmp_path: Path) -> None:
+    write(tmp_path, {"/proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv6\nFeatures\t: half thumb vfp\n"})
+    found = only(machine.cpu(fake(tmp_path, "armv7l")))
+    assert found.state is WARNING and "no NEON" in found.found
 
 
 @pytest.mark.parametrize(("machine_name", "state"), [("aarch64", WARNING), ("armv7l", OK)])
@@ -215,6 +227,41 @@ def test_clock(tmp_path: Path, seconds: float, synchronised: bool | None, state:
     assert found.state is state and said in found.found
 
 
+# The model.
+
+
+def test_a_runtime_without_xnnpack(tmp_path: Path) -> None:
+    outcome = done(**{**RUNTIME, "delegated": 0, "partitions": 0})
+    *_, model = running.runtime(fake(tmp_path, outcomes={"runtime": outcome}))
+    assert model.state is WARNING and "0 of 281 operators in 0 XNNPACK partitions" in model.found
+
+
+@pytest.mark.parametrize(
+    ("machine_name", "mend"), [("armv7l", "pip install 'numpy<2'"), ("x86_64", "pip install ai-edge-litert")]
+)
+def test_tflite_runtime_beside_numpy_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine_name: str, mend: str
+) -> None:
+    monkeypatch.setattr(running, "_version", {"numpy": "2.4.6", "tflite-runtime": "2.14.0"}.get)
+    outcome = failed("no TFLite runtime works here (...)", "loading the runtime", "MissingDependencyError")
+    found = only(running.runtime(fake(tmp_path, machine_name, outcomes={"runtime": outcome})))
+    assert found.fatal and found.mend == mend and "needs NumPy 1, found 2.4.6" in found.found
+
+
+def test_a_model_that_computes_something_else_is_fatal(tmp_path: Path) -> None:
+    outcome = done(passed=False, summary="self-test FAILED on LiteRT", pictures=3, boxes="0 of 2")
+    found = only(running.selftest(fake(tmp_path, outcomes={"selftest": outcome})))
+    assert found.fatal and "do not trust results here" in found.found
+
+
+def test_opencv_without_videos(tmp_path: Path) -> None:
+    host = fake(tmp_path, outcomes={"opencv": done(**{**OPENCV, "ffmpeg": False})})
+    found = only(opencv.opencv(host))
+    assert (found.state, found.fatal) == (WARNING, False) and "no videos and network streams" in found.found
+    host = fake(tmp_path, outcomes={"video": done(mp4=True, h264=False)})
+    assert "H.264 is not decoded" in only(opencv.video(host)).found
+
+
 # Cameras.
 
 WEBCAM = {
@@ -253,7 +300,10 @@ def test_cameras_among_other_nodes(tmp_path: Path) -> None:
         video(driver="pispbe"),
     )
     camera, others = cameras.cameras(host)
-    assert camera.found == "/dev/video0: HD Pro Webcam C920; MJPG 1920x1080 at 30, YUYV 2304x1536 at 2"
+    assert camera.found == (
+        "/dev/video0: HD Pro Webcam C920; MJPG 1920x1080 at 30, YUYV 2304x1536 at 2; survives a restart as "
+        "/dev/v4l/by-id/usb-046d_HD_Pro_Webcam_C920-video-index0"
+    )
     assert camera.facts["stable_name"].endswith("C920-video-index0")
     assert others.facts == {"metadata": 1, "receiver": 1, "picture processing": 2}
 
@@ -464,14 +514,25 @@ SHOW = "systemctl show edge.service -p ActiveState,SubState,Result,NRestarts,Uni
     ],
 )
 def test_service(tmp_path: Path, shown: str | None, state: State, said: str, mend: str) -> None:
-    root = write(raspberry_pi_5(tmp_path), {UNIT: "[Service]\n"})
+    root = write(raspberry_pi_5(tmp_path), {UNIT: "[Service]\nExecStart=/x/python -P -m edge run /etc/edge.toml\n"})
     found = only(service.service(fake(root, commands={SHOW: shown})))
     assert found.state is state and said in found.found and mend in found.mend
 
 
+def test_a_service_of_a_user(tmp_path: Path) -> None:
+    root = raspberry_pi_5(tmp_path)
+    write(root, {"/home/pi/.config/systemd/user/yard.service": "ExecStart=/x/python -P -m edge run a.toml\n"})
+    show = SHOW.replace("systemctl show edge", "systemctl --user show yard")
+    host = fake(root, commands={show: "ActiveState=failed\nResult=signal"}, environ={"HOME": "/home/pi"})
+    found = only(service.service(host))
+    assert (found.state, found.mend) == (WARNING, "journalctl --user -u yard.service -n 50")
+
+
 def test_no_service(tmp_path: Path) -> None:
     assert "systemd does not run" in only(service.service(fake(tmp_path))).found
-    assert "no unit" in only(service.service(fake(raspberry_pi_5(tmp_path / "pi")))).found
+    root = write(raspberry_pi_5(tmp_path / "pi"), {"/etc/systemd/system/edge-lights.service": "ExecStart=/bin/x\n"})
+    found = only(service.service(fake(root)))  # that one is another program's
+    assert (found.state, found.needed) == (MISSING, False) and "none is installed" in found.found
 
 
 def test_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
