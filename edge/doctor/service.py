@@ -35,7 +35,8 @@ def service(host: Host) -> Iterator[Finding]:
         return
     installed = units(host)
     if not installed:
-        yield missing("service", "none is installed; edge run works without", "edge service install --config edge.toml  # as root")
+        mend = "edge service install --config edge.toml  # as root"
+        yield missing("service", "none is installed; edge run works without", mend)
     for name, own in installed:
         yield _unit(host, name, ["--user"] if own else [])
 
