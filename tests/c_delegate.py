@@ -1,8 +1,8 @@
 """A TFLite delegate in C, compiled in a second: it works, and it fails where it is told to.
 
 TensorFlow's wheels bring no headers, so the part of the C interface that is used is declared here. It takes the RESHAPE
-operators of a model and copies. Options: `fail=create`, `prepare` or `invoke`; `after=N`, with the last, lets N runs
-of a part pass; `say=TEXT` is reported.
+operators of a model and copies. Options: `fail=create`, `prepare`, `invoke` or `hang`, which never comes back; `after=N`,
+with the last two, lets N runs of a part pass; `say=TEXT` is reported.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ SOURCE = r"""
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct { int size; int data[]; } IntArray;
 typedef struct Tensor {
@@ -51,7 +52,7 @@ struct Delegate {
   void* data; int (*prepare)(Context*, Delegate*); void* from; void* to; void* release; int64_t flags; void* opaque;
 };
 
-static int fail_prepare, fail_invoke, runs_left;
+static int fail_prepare, fail_invoke, hang, runs_left;
 
 /* The kernel's data: how many operators it stands for, and the tensors that each reads and writes. */
 static void* init(Context* context, const char* buffer, size_t length) {
@@ -71,6 +72,7 @@ static void release(Context* context, void* pairs) { free(pairs); }
 static int prepare_node(Context* context, Node* node) { return 0; }
 
 static int invoke(Context* context, Node* node) {
+  if (hang && runs_left-- <= 0) for (;;) pause();
   if (fail_invoke && runs_left-- <= 0) { context->report(context, "the device is gone\n"); return 1; }
   const int* pairs = node->data;
   for (int i = 0; i < pairs[0]; i++) {
@@ -107,6 +109,7 @@ Delegate* tflite_plugin_create_delegate(char** keys, char** values, size_t n, vo
   if (!strcmp(fail, "create")) { if (report && *say) report(say); return NULL; }
   fail_prepare = !strcmp(fail, "prepare");
   fail_invoke = !strcmp(fail, "invoke");
+  hang = !strcmp(fail, "hang");
   Delegate* delegate = calloc(1, sizeof(Delegate));
   delegate->prepare = prepare;
   return delegate;

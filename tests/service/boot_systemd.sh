@@ -1,0 +1,41 @@
+#!/bin/sh
+# Becomes PID 1 of a small machine: systemd in namespaces of its own, on a copy of / that is thrown away (root only).
+# Started by booted.py, in a cgroup of its own: unshare --mount --pid --fork --uts --ipc --net --cgroup boot_systemd.sh FOLDER
+set -eu
+base=$1
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs "$base"
+mkdir "$base/upper" "$base/work" "$base/root"
+root=$base/root
+mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs -o ro sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+mkdir "$root/dev/pts" "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+ln -s pts/ptmx "$root/dev/ptmx"
+ln -s /proc/self/fd "$root/dev/fd"
+for node in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0"; do
+    set -- $node
+    mknod -m 666 "$root/dev/$1" c "$2" "$3"
+done
+# Only what a service meets: no login, no timers, nobody else's services.
+ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
+rm -f "$root"/etc/systemd/system/*.target.wants/* "$root"/etc/systemd/system/*.service.wants/*
+for unit in getty.target systemd-timesyncd.service systemd-udevd.service systemd-udev-trigger.service systemd-resolved.service \
+    systemd-networkd.service systemd-update-utmp.service systemd-binfmt.service systemd-sysctl.service rc-local.service; do
+    ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+hostname edge-lab
+ip link set lo up 2>/dev/null || true
+cd "$root"
+mkdir -p old
+pivot_root . old
+umount -l old
+rmdir old
+exec env -i container=edge-lab PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
+    /lib/systemd/systemd --log-target=console --log-level=warning --show-status=0
