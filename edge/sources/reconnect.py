@@ -13,17 +13,17 @@ from __future__ import annotations
 import logging
 import queue
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from edge.errors import EdgeError, SourceLostError
+from edge.errors import SourceLostError
 from edge.frame import Frame
 from edge.sources import Source, open_source, without_credentials
 from edge.sources.base import SourceBase
 from edge.sources.options import DEFAULTS, SourceOptions
+from edge.sources.reader import Reader
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Backoff:
     steady_s: float = 5.0
 
     def wait_s(self, attempts: int) -> float:
-        """Return the seconds to wait after so many attempts in vain."""
+        """Return the seconds to wait after a loss and so many attempts in vain."""
         wait = min(self.most_s, self.first_s * 2.0 ** min(attempts, 60))
         return wait * (1 + self.jitter * random.uniform(-1, 1))
 
@@ -118,94 +118,6 @@ def log_event(event: SourceEvent) -> None:
         log.warning("%s: back after %.1f s", event.source, event.away_s)
 
 
-class _Reader:
-    """A thread that opens a source and keeps its newest frame, until the source ends or it is told to leave.
-
-    Attributes:
-        frames: How many it has read.
-        dropped: How many of them were replaced by newer ones.
-        error: What ended it; None for an end in good order.
-        done: Whether it has ended.
-        source: The source, once it is open.
-    """
-
-    def __init__(self, name: str, open_it: Callable[[], Source], wake: queue.SimpleQueue[None]) -> None:
-        self.frames = self.dropped = 0
-        self.error: Exception | None = None
-        self.done = False
-        self.source: Source | None = None
-        self._open = open_it
-        self._wake = wake
-        self._lock = threading.Lock()
-        self._newest: Frame | None = None
-        self._leaving = False
-        self._beat_s = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name=f"edge-read-{name[:40]}", daemon=True)
-        self._thread.start()
-
-    @property
-    def beat_s(self) -> float:
-        """`time.monotonic()` of its last sign of life."""
-        source = self.source
-        return max(self._beat_s, source.beat_s if source is not None else 0.0)
-
-    @property
-    def captured(self) -> int:
-        """Frames of the source so far, those that were left out included."""
-        return int(getattr(self.source, "captured", self.frames))
-
-    @property
-    def skipped_frames(self) -> int:
-        """Frames that were left out."""
-        return self.source.skipped_frames if self.source is not None else 0
-
-    def take(self) -> Frame | None:
-        """Take the newest frame, where there is one that was not taken yet."""
-        with self._lock:
-            frame, self._newest = self._newest, None
-            return frame
-
-    def leave(self) -> None:
-        """Have it close the source and end as soon as it can."""
-        self._leaving = True
-        if (source := self.source) is not None:
-            source.interrupt()
-
-    def join(self, timeout_s: float) -> bool:
-        """Wait for its end; whether it has ended."""
-        self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        try:
-            source = self._open()
-            self.source = source
-            try:
-                self._read(source)
-            finally:
-                source.close()
-        except EdgeError as error:
-            self.error = error
-        except Exception as error:  # a thread's boundary: whatever a driver or a library raises is one outage
-            text = str(error).strip().splitlines()
-            self.error = SourceLostError(text[0] if text else type(error).__name__)
-        finally:
-            self.done = True
-            self._wake.put(None)
-
-    def _read(self, source: Source) -> None:
-        if self._leaving:
-            return
-        for frame in source:
-            self._beat_s = time.monotonic()
-            with self._lock:
-                waiting, self._newest = self._newest, frame
-                self.frames += 1
-                self.dropped += waiting is not None
-            if waiting is None:
-                self._wake.put(None)
-
-
 class ReconnectingSource(SourceBase):
     """Frames of a camera or stream through its outages; of those that wait it gives the newest.
 
@@ -244,19 +156,19 @@ class ReconnectingSource(SourceBase):
         self._give_up_s = give_up_s
         self._on_event = on_event
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._left: list[_Reader] = []
+        self._left: list[Reader] = []
         self._skipped_before = 0
         self._interrupted_s: float | None = None
-        self._reader: _Reader | None = None
+        self._reader: Reader | None = None
         if opened is not None:
             self.fps = opened.fps
             self.size_wh = opened.size_wh
             already_open: Source = opened
             self._reader = self._start(lambda: already_open)
 
-    def _start(self, open_it: Callable[[], Source]) -> _Reader:
+    def _start(self, open_it: Callable[[], Source]) -> Reader:
         self.beat()
-        return _Reader(self.name, open_it, self._wake)
+        return Reader(self.name, open_it, self._wake)
 
     @property
     def beat_s(self) -> float:
@@ -308,9 +220,9 @@ class ReconnectingSource(SourceBase):
             if reason is None:
                 break
             steady = online_s and time.monotonic() - online_s >= self._backoff.steady_s
-            attempts = 0 if steady else attempts + 1
+            attempts = 1 if steady else attempts + 1
             away_since_s = self._went_away(reason, away_since_s)
-            self._pause(self._backoff.wait_s(max(0, attempts - 1)), away_since_s)
+            self._pause(self._backoff.wait_s(attempts - 1), away_since_s)
         self._part()
         self.counters.go("ended")
 
@@ -320,7 +232,7 @@ class ReconnectingSource(SourceBase):
     def _open(self) -> Source:
         return open_source(self._uri, self._options)
 
-    def _wait(self, reader: _Reader, away_since_s: float | None) -> Frame | None:
+    def _wait(self, reader: Reader, away_since_s: float | None) -> Frame | None:
         """Wait for a frame; None when the reader has ended or hangs, or when the source is interrupted.
 
         Raises:
@@ -346,7 +258,7 @@ class ReconnectingSource(SourceBase):
         """Whether one more reader that hangs may be left behind."""
         return not self.hanging or len(self._left) < MOST_HANGING
 
-    def _end(self, reader: _Reader) -> str | None:
+    def _end(self, reader: Reader) -> str | None:
         """Part with a reader; returns why it ended, or None where all was read."""
         self._skipped_before += reader.skipped_frames
         self.skipped_frames = self._skipped_before
