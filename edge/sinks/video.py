@@ -11,7 +11,7 @@ import cv2
 
 from edge.cv import opens
 from edge.errors import OutputError
-from edge.frame import Frame, Image
+from edge.frame import Image
 from edge.result import Result
 from edge.sinks.base import FULL, Overlay, make_parent, output_error
 from edge.sinks.mp4 import finalize
@@ -39,11 +39,122 @@ _MAX_GAP_S = 5.0
 """A live source that was away for longer is not shown as frozen for all of that time."""
 
 
+class VideoFile:
+    """One video file that plays wherever its writing is cut off, but for the last quarter megabyte.
+
+    Frames of another size are scaled to its own.
+    """
+
+    def __init__(self, path: Path, size_wh: tuple[int, int], fps: float) -> None:
+        """Create the file.
+
+        Args:
+            path: Its name, with a suffix of `VIDEO_FORMATS`.
+            size_wh: Width and height in pixels; odd ones are extended by a pixel.
+            fps: Frames per second.
+
+        Raises:
+            OutputError: It cannot be created, or this OpenCV has no encoder.
+        """
+        self.path = path
+        make_parent(path)
+        codec, container = VIDEO_FORMATS[path.suffix.lower()]
+        width, height = size_wh
+        # The codecs halve the colour planes, and want even sides.
+        self._size_wh = (width + width % 2, height + height % 2)
+        # MPEG-4 counts at most 65535 ticks a second: above 65 frames a second not in thousandths of a frame.
+        self._fps = round(fps, 3 if fps < 60 else 2)
+        self._start_s: float | None = None
+        self._written = 0
+        part = path.with_name(f"{path.name}.part{container}")
+        try:
+            # OpenCV would keep the reason to itself.
+            part.open("wb").close()
+        except OSError as error:
+            raise output_error(path, error) from error
+        fourcc = cv2.VideoWriter.fourcc(*codec)
+        # FFmpeg takes what precedes a colon in a relative name for a protocol.
+        self._writer: Any = cv2.VideoWriter(str(part.absolute()), cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
+        if not self._writer.isOpened():
+            with suppress(OSError):
+                part.unlink()
+            raise OutputError(
+                f"{path}: this OpenCV cannot encode {codec} video; try another of {', '.join(VIDEO_FORMATS)}"
+            )
+        # The name was for FFmpeg alone, which writes on through the open file.
+        os.replace(part, path)
+
+    def add(self, image: Image, at_s: float | None = None) -> None:
+        """Encode one frame.
+
+        Args:
+            image: uint8 (H, W, 3), BGR.
+            at_s: When it was taken, in seconds of any clock: it is repeated, or left out, so that the video runs as
+                long as it took. None: once.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        image = _fit(image, self._size_wh)
+        for _ in range(self._repeats(at_s)):
+            self._writer.write(image)
+            self._written += 1
+        self._check_space()
+
+    def _repeats(self, at_s: float | None) -> int:
+        if at_s is None:
+            return 1
+        if self._start_s is None:
+            self._start_s = at_s
+        due = round((at_s - self._start_s) * self._fps) + 1 - self._written
+        return max(0, min(due, round(_MAX_GAP_S * self._fps)))
+
+    def _check_space(self) -> None:
+        """Find out about a full disk: FFmpeg drops what it cannot write, and OpenCV says nothing."""
+        try:
+            space = os.statvfs(self.path.parent)
+        except OSError as error:
+            self._writer.release()
+            raise output_error(self.path, error) from error
+        # Some blocks of a disk are for root alone.
+        if (space.f_bfree if os.geteuid() == 0 else space.f_bavail) == 0:
+            self._writer.release()
+            raise self._full()
+
+    def _full(self) -> OutputError:
+        return OutputError(f"{self.path}: the disk is full at about frame {self._written}; the video before it plays")
+
+    def close(self) -> None:
+        """Finish the file; harmless when repeated.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        if not self._writer.isOpened():
+            return
+        self._writer.release()
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            # A quota does not show in the free space: try what FFmpeg may have failed to do.
+            with self.path.open("r+b", buffering=0) as file:
+                file.seek(size)
+                file.write(bytes(4096))
+        except OSError as error:
+            raise self._full() if error.errno in FULL else output_error(self.path, error) from error
+        finally:
+            with suppress(OSError):
+                os.truncate(self.path, size)
+        if VIDEO_FORMATS[self.path.suffix.lower()][1] == ".ismv":
+            # Without room for one index the file keeps its many.
+            with suppress(OSError):
+                finalize(self.path)
+
+
 class VideoSink:
-    """One video file. It opens with the first frame, whose size and rate it takes.
+    """One annotated video file. It opens with the first frame, whose size and rate it takes.
 
     A live source gives frames at an uneven rate, some of them dropped: frames are repeated so that the file runs as
-    long as it took. Frames of another size are scaled to that of the first.
+    long as it took.
     """
 
     def __init__(self, path: Path, overlay: Overlay) -> None:
@@ -62,11 +173,7 @@ class VideoSink:
             raise OutputError(f"{str(path)!a}: the name is not valid UTF-8, which OpenCV needs for a video")
         self._path = path
         self._overlay = overlay
-        self._writer: Any = None
-        self._size_wh = (0, 0)
-        self._fps = DEFAULT_FPS
-        self._start_s = 0.0
-        self._written = 0
+        self._file: VideoFile | None = None
         self.outputs: list[Path] = []
 
     def write(self, result: Result) -> None:
@@ -75,60 +182,13 @@ class VideoSink:
         Raises:
             OutputError: The video cannot be made, or the disk is full.
         """
+        frame = result.frame
         image = self._overlay.draw(result)
-        if self._writer is None:
-            self._open(result.frame)
-        image = _fit(image, self._size_wh)
-        for _ in range(self._repeats(result.frame)):
-            self._writer.write(image)
-            self._written += 1
-        self._check_space()
-
-    def _open(self, frame: Frame) -> None:
-        make_parent(self._path)
-        codec, container = VIDEO_FORMATS[self._path.suffix.lower()]
-        width, height = frame.size_wh
-        # The codecs halve the colour planes, and want even sides.
-        self._size_wh = (width + width % 2, height + height % 2)
-        fps = PICTURE_FPS if frame.still else frame.fps or DEFAULT_FPS
-        # MPEG-4 counts at most 65535 ticks a second: above 65 frames a second not in thousandths of a frame.
-        self._fps = round(fps, 3 if fps < 60 else 2)
-        self._start_s = frame.timestamp_s
-        part = self._path.with_name(f"{self._path.name}.part{container}")
-        try:
-            # OpenCV would keep the reason to itself.
-            part.open("wb").close()
-        except OSError as error:
-            raise output_error(self._path, error) from error
-        fourcc = cv2.VideoWriter.fourcc(*codec)
-        # FFmpeg takes what precedes a colon in a relative name for a protocol.
-        self._writer = cv2.VideoWriter(str(part.absolute()), cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
-        if not self._writer.isOpened():
-            with suppress(OSError):
-                part.unlink()
-            raise OutputError(
-                f"{self._path}: this OpenCV cannot encode {codec} video; try another of {', '.join(VIDEO_FORMATS)}"
-            )
-        # The name was for FFmpeg alone, which writes on through the open file.
-        os.replace(part, self._path)
-        self.outputs = [self._path]
-
-    def _repeats(self, frame: Frame) -> int:
-        if not frame.live:
-            return 1
-        due = round((frame.timestamp_s - self._start_s) * self._fps) + 1 - self._written
-        return max(0, min(due, round(_MAX_GAP_S * self._fps)))
-
-    def _check_space(self) -> None:
-        """Find out about a full disk: FFmpeg drops what it cannot write, and OpenCV says nothing."""
-        space = os.statvfs(self._path.parent)
-        # Some blocks of a disk are for root alone.
-        if (space.f_bfree if os.geteuid() == 0 else space.f_bavail) == 0:
-            self._writer.release()
-            raise self._full()
-
-    def _full(self) -> OutputError:
-        return OutputError(f"{self._path}: the disk is full at about frame {self._written}; the video before it plays")
+        if self._file is None:
+            fps = PICTURE_FPS if frame.still else frame.fps or DEFAULT_FPS
+            self._file = VideoFile(self._path, frame.size_wh, fps)
+            self.outputs = [self._path]
+        self._file.add(image, frame.timestamp_s if frame.live else None)
 
     def close(self) -> None:
         """Finish the file.
@@ -136,24 +196,8 @@ class VideoSink:
         Raises:
             OutputError: The disk is full.
         """
-        if self._writer is None or not self._writer.isOpened():
-            return
-        self._writer.release()
-        size = self._path.stat().st_size if self._path.exists() else 0
-        try:
-            # A quota does not show in the free space: try what FFmpeg may have failed to do.
-            with self._path.open("r+b", buffering=0) as file:
-                file.seek(size)
-                file.write(bytes(4096))
-        except OSError as error:
-            raise self._full() if error.errno in FULL else output_error(self._path, error) from error
-        finally:
-            with suppress(OSError):
-                os.truncate(self._path, size)
-        if VIDEO_FORMATS[self._path.suffix.lower()][1] == ".ismv":
-            # Without room for one index the file keeps its many.
-            with suppress(OSError):
-                finalize(self._path)
+        if self._file is not None:
+            self._file.close()
 
 
 def _fit(image: Image, size_wh: tuple[int, int]) -> Image:
