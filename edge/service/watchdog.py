@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 _LOOK_S = 5.0
 """How often it looks where systemd does not watch: the log still says what hangs."""
 
+_UNKNOWN = "the state of the service cannot be told"
+
 
 class Watchdog:
     """Feeds systemd's watchdog while nothing hangs.
@@ -62,8 +64,9 @@ class Watchdog:
         try:
             hung = self._status().hung
         except Exception:  # the boundary of a thread: whatever it is, a service that cannot say how it does is not well
-            log.exception("the state of the service cannot be told")
-            hung = ("the state of the service cannot be told",)
+            hung = (_UNKNOWN,)
+            if _UNKNOWN not in self._hung:
+                log.exception("the watchdog asked in vain")
         if not hung:
             self._notifier.watchdog()
         self._tell(hung)

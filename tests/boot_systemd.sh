@@ -37,5 +37,7 @@ mkdir -p old
 pivot_root . old
 umount -l old
 rmdir old
+# As on a real machine: credentials are mounted from a process of their own.
+mount --make-rshared /
 exec env -i container=edge-lab PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
     /lib/systemd/systemd --log-target=console --log-level=warning --show-status=0
