@@ -1,7 +1,7 @@
 """A real systemd for tests: booted in namespaces on a copy of this machine's files, gone with the test.
 
-It takes root, Debian's systemd package, and a kernel that lets overlays and cgroups be mounted; `reason_not` says what is
-missing. The machine has a network of its own with a loopback only, and no devices but the standard ones.
+It takes root, Debian's systemd package, and a kernel that lets overlays and cgroups be mounted; `reason_not` says what
+is missing. The machine has a network of its own with a loopback only, and no devices but the standard ones.
 """
 
 from __future__ import annotations
