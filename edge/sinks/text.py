@@ -145,39 +145,55 @@ class JsonLinesSink(TextSinkBase):
         self._file.append(json_line(result, self._labels))
 
 
+CSV_COLUMNS = ("source", "frame", "timestamp_s", "class", "name", "confidence", "x1", "y1", "x2", "y2")
+
+
 class CsvSink(TextSinkBase):
     """One row per detection, or per class of a classified picture, below a header row."""
-
-    COLUMNS = ("source", "frame", "timestamp_s", "class", "name", "confidence", "x1", "y1", "x2", "y2")
 
     def __init__(self, path: str, labels: Sequence[str]) -> None:
         """Create the file, see `TextSinkBase`, and write the header."""
         super().__init__(path, labels)
-        self._rows([self.COLUMNS])
+        self._file.append(csv_header())
 
     def write(self, result: Result) -> None:
         """Write the rows of one frame; none where nothing was found."""
-        frame = result.frame
-        place = (frame.source, frame.index, round(frame.timestamp_s, 3))
-        rows: list[tuple[object, ...]] = [
-            (*place, class_id, _name(self._labels, class_id), round(score, 5), *_rounded(xyxy))
-            for xyxy, score, class_id, _ in result.detections
-        ]
-        if result.classification is not None:
-            found = zip(result.classification.class_id, result.classification.score, strict=True)
-            box = result.classification.box_xyxy
-            corners = ("",) * 4 if box is None else _rounded(box)
-            rows += [
-                (*place, class_id, _name(self._labels, class_id), round(score, 5), *corners)
-                for class_id, score in found
-            ]
-        if rows:
-            self._rows(rows)
+        if rows := csv_rows(result, self._labels):
+            self._file.append(rows)
 
-    def _rows(self, rows: Sequence[Sequence[object]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.append(text.getvalue())
+
+def csv_header(camera: bool = False) -> str:
+    """Return the first line of a CSV file; `camera`: with columns for a camera's name and the time of day in front."""
+    return _csv([(*(("camera", "time") if camera else ()), *CSV_COLUMNS)])
+
+
+def csv_rows(result: Result, labels: Sequence[str], camera: str | None = None) -> str:
+    """Return the rows of a result; an empty text where nothing was found.
+
+    Args:
+        result: It.
+        labels: Class names by class index.
+        camera: The camera's name, where it has one besides its source.
+    """
+    frame = result.frame
+    named = () if camera is None else (camera, round(frame.wall_s, 3))
+    place = (*named, frame.source, frame.index, round(frame.timestamp_s, 3))
+    rows: list[tuple[object, ...]] = [
+        (*place, class_id, _name(labels, class_id), round(score, 5), *_rounded(xyxy))
+        for xyxy, score, class_id, _ in result.detections
+    ]
+    if result.classification is not None:
+        found = zip(result.classification.class_id, result.classification.score, strict=True)
+        box = result.classification.box_xyxy
+        corners = ("",) * 4 if box is None else _rounded(box)
+        rows += [(*place, class_id, _name(labels, class_id), round(score, 5), *corners) for class_id, score in found]
+    return _csv(rows)
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 class TextSink(TextSinkBase):

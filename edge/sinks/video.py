@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -106,7 +107,8 @@ class VideoFile:
             return 1
         if self._start_s is None:
             self._start_s = at_s
-        due = round((at_s - self._start_s) * self._fps) + 1 - self._written
+        # To the nearest, and down from just between two: of twice the rate every second frame is taken.
+        due = math.ceil((at_s - self._start_s) * self._fps - 0.5 - 1e-3) + 1 - self._written
         return max(0, min(due, round(_MAX_GAP_S * self._fps)))
 
     def _check_space(self) -> None:

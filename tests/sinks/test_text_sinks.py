@@ -17,7 +17,7 @@ from edge.coco import CATEGORY_IDS
 from edge.errors import OutputError
 from edge.result import Classification
 from edge.sinks.coco import CocoSink, category_ids
-from edge.sinks.text import CsvSink, JsonLinesSink, TextSink
+from edge.sinks.text import CSV_COLUMNS, CsvSink, JsonLinesSink, TextSink
 
 LABELS = ("red", "green, light", "blå")
 
@@ -127,7 +127,7 @@ def test_csv_has_a_header_and_quotes_what_needs_it(tmp_path: Path) -> None:
     sink.close()
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == CsvSink.COLUMNS
+    assert tuple(rows[0]) == CSV_COLUMNS
     assert [r["name"] for r in rows] == ["red", "green, light"]
     assert rows[1]["source"] == 'odd, "name".mp4'
     assert [rows[1][k] for k in ("frame", "timestamp_s", "class", "confidence", "x1", "y2")] == [
