@@ -2,8 +2,9 @@
 
     python benchmarks/soak.py --minutes 120 --json out/soak.json
 
-Two RTSP cameras (640 x 360 at 15 frames/s, 320 x 240 at 25) and one Motion JPEG camera (480 x 270 at 10), served from this machine; each is
-killed, or stopped with SIGSTOP, in turn every few minutes and comes back. Outputs: JSON lines, segments of video, snapshots, clips.
+Two RTSP cameras (640 x 360 at 15 frames/s, 320 x 240 at 25) and one Motion JPEG camera (480 x 270 at 10), served from
+this machine; each is killed, or stopped with SIGSTOP, in turn every few minutes and comes back. Outputs: JSON lines,
+segments of video, snapshots, clips.
 Needs Debian's python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-{base,good,bad,ugly}.
 """
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RTSP = Path(__file__).parents[1] / "tests/sources/rtsp_camera.py"
-MJPEG = Path(__file__).parents[1] / "tests/sources/mjpeg_camera.py"
+MJPEG = Path(__file__).parents[1] / "tests/mjpeg.py"
 
 CONFIG = """
 [service]
@@ -51,6 +52,12 @@ max_gb = 0.2
 [sinks.stills]
 kind = "snapshots"
 path = "stills"
+min_score = 0.2
+max_gb = 0.05
+[sinks.events]
+kind = "clips"
+path = "clips"
+min_score = 0.2
 max_gb = 0.05
 """
 

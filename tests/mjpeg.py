@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import threading
 import time
@@ -105,3 +106,27 @@ class MjpegCamera:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def main() -> None:
+    """Serve a moving square until killed: mjpeg.py WIDTH HEIGHT --port N --fps N."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("width", type=int)
+    parser.add_argument("height", type=int)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--fps", type=float, default=15)
+    asked = parser.parse_args()
+    with MjpegCamera(np.zeros((asked.height, asked.width, 3), np.uint8), asked.fps, asked.port) as camera:
+        print(camera.url, flush=True)
+        turn = 0
+        while True:
+            turn += 1
+            image = np.full((asked.height, asked.width, 3), 60, np.uint8)
+            x = turn * 8 % asked.width
+            image[asked.height // 3 : asked.height // 2, x : x + 40] = (0, 0, 255)
+            camera.image = image
+            time.sleep(1 / asked.fps)
+
+
+if __name__ == "__main__":
+    main()
