@@ -22,6 +22,7 @@ def classify(
     force: running.Force = False,
     quiet: running.Quiet = False,
     threads: options.Threads = None,
+    mode: options.ModeOption = options.Mode.AUTO,
     delegate: options.Delegate = "cpu",
     fallback: options.Fallback = True,
     verify: options.Verify = False,
@@ -59,11 +60,15 @@ def classify(
         overrides = Overrides(
             decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
         )
-        loaded = load_model(model, overrides, threads, delegate, fallback)
+        count = running.at_once(mode, sources, model, threads, delegate)
+        loaded = load_model(model, overrides, threads if count == 1 else 1, delegate, fallback)
         if verify:
             selftest.verify(loaded, delegate).require(model)
-        classifier = Classifier(loaded, top)
+        more = (load_model(model, overrides, 1, delegate, fallback) for _ in range(count - 1))
+        classifiers = [Classifier(one, top) for one in (loaded, *more)]
         if "-" not in (json, csv):
             outputs.append(running.Output("text", "-", "standard output"))
-        name = f"{classifier.spec.name}: {classifier.backend.description}"
-        running.run(classifier.classify, classifier.backend, classifier.spec.labels, name, sources, outputs, quiet)
+        first = classifiers[0]
+        name = f"{first.spec.name}: {first.backend.description}" + (f", {count} frames at once" if count > 1 else "")
+        infers, backends = [one.classify for one in classifiers], [one.backend for one in classifiers]
+        running.run(infers, backends, first.spec.labels, name, sources, outputs, quiet)

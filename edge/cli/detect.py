@@ -84,6 +84,7 @@ def detect(
     force: running.Force = False,
     quiet: running.Quiet = False,
     threads: options.Threads = None,
+    mode: options.ModeOption = options.Mode.AUTO,
     delegate: options.Delegate = "cpu",
     fallback: options.Fallback = True,
     verify: options.Verify = False,
@@ -128,17 +129,23 @@ def detect(
         overrides = Overrides(
             decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
         )
-        loaded = load_model(model or default_model(), overrides, threads, delegate, fallback)
+        path = model or default_model()
+        sliding_window = method is Method.SLIDING_WINDOW
+        count = 1 if sliding_window else running.at_once(mode, sources, path, threads, delegate)
+        loaded = load_model(path, overrides, threads if count == 1 else 1, delegate, fallback)
         if verify:
             selftest.verify(loaded, delegate).require(loaded.path)
         wanted = pick_classes(classes or [], loaded.spec.labels)
         common: dict[str, Any] = {"conf": conf, "iou": iou, "max_det": max_det, "classes": wanted}
-        detector: Detector | SlidingWindowDetector
-        if method is Method.SLIDING_WINDOW:
+        detectors: list[Detector | SlidingWindowDetector]
+        if sliding_window:
             from edge.sliding import SlidingWindowDetector
 
-            detector = SlidingWindowDetector(loaded, **common, **given)
+            detectors = [SlidingWindowDetector(loaded, **common, **given)]
         else:
-            detector = Detector(loaded, **common, agnostic=agnostic)
-        name = f"{detector.spec.name}: {detector.backend.description}"
-        running.run(detector.detect, detector.backend, detector.spec.labels, name, sources, outputs, quiet)
+            more = (load_model(path, overrides, 1, delegate, fallback) for _ in range(count - 1))
+            detectors = [Detector(one, **common, agnostic=agnostic) for one in (loaded, *more)]
+        first = detectors[0]
+        name = f"{first.spec.name}: {first.backend.description}" + (f", {count} frames at once" if count > 1 else "")
+        infers, backends = [one.detect for one in detectors], [one.backend for one in detectors]
+        running.run(infers, backends, first.spec.labels, name, sources, outputs, quiet)

@@ -33,6 +33,23 @@ ModelArgument = Annotated[
     typer.Argument(callback=named_model, help="The .tflite file, or a pulled model's name.", show_default=False),
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all up to 4 by default.", show_default=False)]
+
+
+class Mode(StrEnum):
+    """How frames are worked on."""
+
+    AUTO = "auto"
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+
+
+ModeOption = Annotated[
+    Mode,
+    typer.Option(
+        "--mode",
+        help="latency: one frame at a time, on all threads. throughput: a frame on each. auto: what suits the source.",
+    ),
+]
 Delegate = Annotated[
     str, typer.Option(help="cpu, gpu[:float32], edgetpu[:usb|:pci|:N], or a delegate's PATH.so?key=value.")
 ]

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.cli import options
 from edge.cli.progress import Display
 from edge.errors import OutputError
 
@@ -45,6 +47,13 @@ Csv = Annotated[str | None, typer.Option("--csv", help="Table of results; - is s
 Show = Annotated[bool, typer.Option("--show", help="Open a window; q or Esc ends.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no closing table.")]
+
+
+_WORTH_FRAMES = 200
+"""A run of fewer frames is over before a second interpreter has paid for its loading."""
+
+_WORTH_BYTES = 32 << 20
+"""A second copy of a larger model may not fit into a small board's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +158,26 @@ def _check_target(output: Output, path: Path, sources: Sequence[Source], force: 
         raise OutputError(f"{name}: no permission to write to {existing}")
 
 
+def at_once(mode: options.Mode, sources: Sequence[Source], model: Path, threads: int | None, delegate: str) -> int:
+    """Return how many frames are worked on at the same time, each on one thread; 1: one after another, on all of them.
+
+    Frames side by side scale better than threads inside one frame, and cost the memory of one more interpreter each.
+    """
+    from edge.backends.litert import default_threads
+
+    available = threads or default_threads()
+    if mode is not options.Mode.AUTO:
+        return 1 if mode is options.Mode.LATENCY else available
+    counts = [source.frame_count for source in sources]
+    few = None not in counts and sum(count or 0 for count in counts) < _WORTH_FRAMES
+    if delegate != "cpu" or few or any(source.live for source in sources):
+        return 1
+    return 1 if not model.is_file() or model.stat().st_size > _WORTH_BYTES else available
+
+
 def run(
-    infer: Infer,
-    backend: Backend,
+    infers: Sequence[Infer],
+    backends: Sequence[Backend],
     labels: Sequence[str],
     model: str,
     sources: Sequence[Source],
@@ -161,8 +187,8 @@ def run(
     """Run the pipeline with a progress display, and print the closing table.
 
     Args:
-        infer: Runs the model.
-        backend: What it runs on; closed in the end.
+        infers: Each runs the model on one frame; several, on several frames at the same time.
+        backends: What they run on; closed in the end.
         labels: Class names by class index.
         model: What runs, for the closing table.
         sources: Opened sources.
@@ -180,7 +206,8 @@ def run(
     known = [source.frame_count for source in sources]
     total = sum(count for count in known if count is not None) if None not in known else None
     with Display(total, quiet) as display:
-        pipeline = Pipeline(infer, sinks, display.update, lambda: backend.failure is not None)
+        fallen_back = partial(_fallen_back, backends)
+        pipeline = Pipeline(infers, sinks, display.update, fallen_back)
 
         def stop() -> None:
             pipeline.stop()
@@ -190,7 +217,8 @@ def run(
 
         context = SinkContext(labels, Overlay(labels), stop, lambda: pipeline.stopped)
         with _signals(stop) as interrupted, ExitStack() as cleanup:
-            cleanup.callback(backend.close)
+            for backend in backends:
+                cleanup.callback(backend.close)
             for output in outputs:
                 sinks.append(SINKS[output.kind](output.target, context))
                 cleanup.callback(sinks[-1].close)
@@ -201,6 +229,10 @@ def run(
                 display.close(pipeline.stats, labels, model, written, nothing_asked=not sinks)
     if interrupted():
         raise KeyboardInterrupt
+
+
+def _fallen_back(backends: Sequence[Backend]) -> bool:
+    return any(backend.failure is not None for backend in backends)
 
 
 @contextmanager
