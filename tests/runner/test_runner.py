@@ -140,7 +140,7 @@ def test_a_reload_leaves_the_others_alone(site: Site, cam: MjpegCamera) -> None:
     runner.reload(load_config(site.file))
     until(lambda: min(state(runner, name).results for name in "abc") >= 5)
     assert runner._cameras["a"] is kept
-    assert state(runner, "a").outages == 0
+    assert (state(runner, "a").outages, state(runner, "a").error) == (0, None)
     site.write({"a": source(cam)})
     runner.reload(load_config(site.file))
     assert [camera.name for camera in runner.status().cameras] == ["a"]
@@ -149,7 +149,8 @@ def test_a_reload_leaves_the_others_alone(site: Site, cam: MjpegCamera) -> None:
     until(lambda: state(runner, "a").results >= seen + 5)
     assert runner.status().config.reloads == 2
     runner.stop()
-    assert [line["frame"] for line in site.lines("a")][0] == 0
+    frames = [line["frame"] for line in site.lines("a")]
+    assert frames == sorted(set(frames))
     assert len(site.lines("a")) == state(runner, "a").results
 
 
