@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import socket
@@ -19,10 +20,22 @@ from edge.sources.base import without_credentials
 from edge.sources.options import DEFAULTS, SourceOptions, Transport
 from edge.sources.video import CaptureSource
 
+log = logging.getLogger(__name__)
+
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "tcp": None}
 """Scheme -> default port, of those that begin with a TCP connection (None: the URL must name it)."""
 
 SCHEMES = (*_PORTS, "udp", "rtp", "srt")
+
+_SATURATED = 0.9
+_SATURATED_S = 3.0
+"""A reading thread that computes for more than this share of so many seconds cannot decode as fast as frames come."""
+
+_BACKLOG_S = 1.0
+"""For how long frames are passed over at most when a stream begins."""
+
+_heavy: set[str] = set()
+"""Streams that one thread cannot decode, by URL: next time they begin with several."""
 
 _FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
@@ -46,23 +59,66 @@ class StreamSource(CaptureSource):
             raise SourceError(f"{name}: unknown scheme {scheme!r}; expected one of {', '.join(SCHEMES)}, or a file")
         if scheme in _PORTS:
             _check_reachable(url, scheme, name, options.open_timeout_s)
-        with _transport(options.transport if scheme.startswith("rtsp") else "tcp", name, options.open_timeout_s):
-            capture = _open(url, options)
+        self.name, self._url, self._options = name, url, options
+        self._scheme = scheme
+        # A decoder with several threads gives a frame that many frames later. A file may as well be decoded by all.
+        self._one_thread = not scheme.startswith("http") and url not in _heavy
+        capture = self._connect()
         if not capture.isOpened():
             raise SourceError(f"{name}: the host answers, but gives no video; check the path, user and password")
         finite = scheme in ("http", "https") and 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 1e9
+        if scheme.startswith("rtsp"):
+            _skip_backlog(capture)
         super().__init__(name, capture, not finite, options)
+        self._load_since = (time.monotonic(), time.thread_time())
+
+    def _connect(self) -> Any:
+        options = self._options
+        # OpenCV's own are 30 s.
+        wanted = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            round(options.open_timeout_s * 1e3),
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            round(options.read_timeout_s * 1e3),
+        ]
+        if self._one_thread and hasattr(cv2, "CAP_PROP_N_THREADS"):
+            wanted += [cv2.CAP_PROP_N_THREADS, 1]
+        transport = options.transport if self._scheme.startswith("rtsp") else "tcp"
+        with _transport(transport, self.name, options.open_timeout_s):
+            return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, wanted)
+
+    def _grab(self) -> float | None:
+        if self._one_thread and self.captured and self._saturated():
+            # Frames would pile up in the network and come later and later.
+            log.info("%s: one thread cannot decode it as fast as it comes; it is opened again with several", self.name)
+            self._one_thread = False
+            _heavy.add(self._url)
+            self._capture.release()
+            self.beat()
+            self._capture = self._connect()
+            self.beat()
+        return super()._grab()
+
+    def _saturated(self) -> bool:
+        """Whether this thread has computed without a pause for a while; with one thread the decoder runs in it."""
+        since_s, since_cpu_s = self._load_since
+        now = time.monotonic()
+        if now - since_s < _SATURATED_S:
+            return False
+        cpu_s = time.thread_time()
+        self._load_since = (now, cpu_s)
+        return cpu_s - since_cpu_s > _SATURATED * (now - since_s)
 
 
-def _open(url: str, options: SourceOptions) -> Any:
-    # OpenCV's own are 30 s.
-    limits = [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-        round(options.open_timeout_s * 1e3),
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-        round(options.read_timeout_s * 1e3),
-    ]
-    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
+def _skip_backlog(capture: Any) -> None:
+    """Pass over what came in while the stream was analysed: seconds of old frames."""
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    new_s = 0.5 / fps if 1 <= fps <= 120 else 0.02
+    until = time.monotonic() + _BACKLOG_S
+    while (start := time.monotonic()) < until and capture.grab():
+        if time.monotonic() - start > new_s:
+            # This one had to be waited for.
+            return
 
 
 def _check_reachable(url: str, scheme: str, name: str, timeout_s: float) -> None:

@@ -248,3 +248,70 @@ def test_a_users_own_ffmpeg_options_are_kept(monkeypatch: pytest.MonkeyPatch) ->
     assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "fflags;nobuffer"
     with live._transport("tcp", "cam", 0.02):
         assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "fflags;nobuffer"
+
+
+def test_a_stream_that_one_thread_cannot_decode_is_opened_again(
+    rtsp: RtspCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_heavy", set())
+    opened: list[list[int]] = []
+    capture = cv2.VideoCapture
+
+    def spy(url: str, backend: int, wanted: list[int]) -> Any:
+        opened.append(wanted)
+        return capture(url, backend, wanted)
+
+    monkeypatch.setattr(live.cv2, "VideoCapture", spy)
+    monkeypatch.setattr(live.StreamSource, "_saturated", lambda self: self.captured == 3)
+    with open_source(rtsp.url) as source:
+        frames = [frame.index for frame, _ in zip(source, range(6), strict=False)]
+    assert frames == list(range(6))
+    with open_source(rtsp.url):
+        pass
+    assert [cv2.CAP_PROP_N_THREADS in wanted for wanted in opened] == [True, False, False]
+
+
+def test_a_thread_that_only_computes_is_saturated(camera: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = {"monotonic": 0.0, "thread_time": 0.0}
+    for name in clock:
+        monkeypatch.setattr(live.time, name, lambda name=name: clock[name])
+
+    def after(seconds: float, computed: float) -> bool:
+        clock["monotonic"] += seconds
+        clock["thread_time"] += computed
+        return bool(source._saturated())
+
+    with open_source(f"http://{camera}/clip.mp4") as source:
+        assert [after(1, 1), after(2.5, 2.45), after(3.5, 1), after(1, 1), after(1, 1), after(1.5, 1.5)] == [
+            False,
+            True,
+            False,
+            False,
+            False,
+            True,
+        ]
+
+
+class Backlog:
+    """A capture in which old frames wait: grabbing them takes no time, the first new one does."""
+
+    def __init__(self, old: int) -> None:
+        self.old, self.grabbed = old, 0
+
+    def get(self, key: int) -> float:
+        return 10.0
+
+    def grab(self) -> bool:
+        self.grabbed += 1
+        if self.grabbed > self.old:
+            time.sleep(0.08)
+        return True
+
+
+def test_old_frames_of_a_stream_are_passed_over() -> None:
+    backlog = Backlog(30)
+    live._skip_backlog(backlog)
+    assert backlog.grabbed == 31
+    endless = Backlog(1_000_000_000)
+    live._skip_backlog(endless)  # frames that come faster than they say do not hold it up
+    assert endless.grabbed > 31
