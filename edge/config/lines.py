@@ -91,7 +91,8 @@ class _Scanner:
             self._arrays[key] = self._arrays.get(key, -1) + 1
             key = (*key, self._arrays[key])
         end, self._at = self._at, start
-        self._note(key)
+        for length in range(1, len(key) + 1):
+            self._note(key[:length])
         self._at = end
         self._expect("]")
         if array:

@@ -205,6 +205,8 @@ def _explain(detail: Any, data: dict[str, Any]) -> _Problem:
         )
     if kind == "string_pattern_mismatch" and "[key]" in detail["loc"]:
         return _Problem(key, "a name consists of letters, digits, - and _, 64 at most")
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return _Problem(key, f"expected a table, found {_kind(detail['input'])}")
     if kind == "value_error":
         return _Problem(key, str(context["error"]))
     says = detail["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]

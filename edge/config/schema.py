@@ -94,7 +94,8 @@ class CameraConfig(Table):
     """A camera: what it reads, what looks at it, where results go."""
 
     source: str = Field(
-        description="rtsp://, http://, csi:// URL, camera number, /dev/video0, /dev/v4l/by-id/..., or a video file"
+        repr=False,
+        description="rtsp://, http://, csi:// URL, camera number, /dev/video0, /dev/v4l/by-id/..., or a video file",
     )
     enabled: bool = Field(default=True, description="Whether it runs")
     model: str | None = Field(default=None, description="The model that looks at it; the first one by default")
