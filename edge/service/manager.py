@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.errors import InputError, MissingDependencyError, ServiceError
+from edge.errors import InputError, MissingDependencyError, OutputError, ServiceError
 from edge.service.units import MARK, Scope, Unit, render
 
 _COMMAND_S = 240
@@ -124,11 +124,15 @@ class Manager:
             OutputError: It cannot be written.
             ServiceError: systemd refuses.
         """
-        from edge.sinks.base import make_parent, write_atomically
-
         there = self.require_ours()
-        make_parent(self.path)
-        write_atomically(self.path, render(unit).encode())
+        part = self.path.with_name(f".{self.path.name}.part")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(render(unit), encoding="utf-8")
+            part.chmod(0o644)
+            part.replace(self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
         self._call("daemon-reload")
         self._call("enable", self.unit)
         return there
@@ -159,8 +163,6 @@ class Manager:
             ServiceError: systemd refuses.
             OutputError: A file cannot be removed.
         """
-        from edge.sinks.base import output_error
-
         self._call("disable", "--now", self.unit)
         kept: list[Path] = []
         if self.scope == "system":
@@ -181,7 +183,7 @@ class Manager:
             if drop_ins.is_dir():
                 shutil.rmtree(drop_ins)
         except OSError as error:
-            raise output_error(self.path, error) from error
+            raise OutputError(f"{error.filename}: cannot be removed ({error.strerror})") from error
         self._call("daemon-reload")
         self._call("reset-failed", self.unit, check=False)
         return kept

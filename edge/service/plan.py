@@ -166,8 +166,8 @@ class _Needs:
             raise InputError(f"{path}: a service does not see this folder; move the file to /etc/edge/{path.name}")
         if (denied := self._denied(path, 4)) is not None:
             raise InputError(
-                f"{path}: {self._account.shown} may not read {denied}; open it (chmod a+rX), and keep secrets in files "
-                f"{path.with_name(CREDENTIALS)}/NAME, which only root reads, and of which the configuration says ${{NAME}}"
+                f"{path}: {self._account.shown} may not read {denied}; open it (chmod a+rX), and move secrets to files "
+                f"{path.with_name(CREDENTIALS)}/NAME, which only root reads; the configuration says ${{NAME}} for one"
             )
 
     def read(self, what: str, path: Path) -> None:
