@@ -139,7 +139,8 @@ def test_paths_start_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", "/home/me")
     path = tmp_path / "edge.toml"
     path.write_text(
-        "[models.a]\npath = 'm.tflite'\nlabels = 'l.txt'\n[models.b]\npath = 'edge-yolo-n'\n[models.c]\npath = '~/m.tflite'\n"
+        "[models.a]\npath = 'm.tflite'\nlabels = 'l.txt'\n[models.b]\npath = 'edge-yolo-n'\n"
+        "[models.c]\npath = '~/m.tflite'\n"
         "[cameras.a]\nsource = 'clips/v.mp4'\n[cameras.b]\nsource = '0'\n[cameras.c]\nsource = 'rtsp://h/x'\n"
         "[cameras.d]\nsource = '/dev/video0'\n[sinks.s]\nkind = 'json'\npath = 'out/{camera}.jsonl'\n"
     )
