@@ -1,0 +1,1 @@
+"""How fast models run on this machine, and how sure that is. `run.py` goes through it all."""

@@ -1,0 +1,399 @@
+"""A whole measurement: loads what is compared, takes turns, and makes the report of whatever was measured so far."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edge
+from edge.backends.runtime import runtime
+from edge.benchmark import cold, document, profile, stats
+from edge.benchmark import environment as surroundings
+from edge.benchmark.clip import write_clip
+from edge.benchmark.environment import Environment, Load
+from edge.benchmark.feed import Reel
+from edge.benchmark.measure import MODES, SINKS, Limit, Turn, invoke_turn, overlapping_turn, sequential_turn
+from edge.benchmark.rounds import interleaved, share
+from edge.benchmark.subject import Subject
+from edge.benchmark.sustained import Recorder, summary
+from edge.benchmark.variant import Variant
+from edge.device import DeviceReadings, read_device
+from edge.errors import BackendError, EdgeError, InputError
+from edge.sinks import Sink
+from edge.spec.resolve import Overrides
+
+DOUBTFUL_SPREAD = 0.1
+"""Rounds that lie further apart than this, to either side, are worth a warning."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured.
+
+    Attributes:
+        variants: What is compared.
+        overrides: What the user says about the models.
+        modes: Of `MODES`.
+        source: A file; None for a clip of our own.
+        sink: What is done with results, a key of `SINKS`.
+        warmup: Bare inferences before the first round.
+        runs: Inferences or frames of each mode of each variant, in all rounds together.
+        seconds: Time for them, if that ends first.
+        rounds: Turns of each variant.
+        fps: Pace of the imagined camera; None for that of the source, 30 for pictures.
+        starts: Cold starts of each variant.
+        minutes: Of a sustained run behind the rest; 0 for none.
+        profile: Whether operators are timed.
+        idle_s: How long others are looked at before.
+    """
+
+    variants: Sequence[Variant]
+    overrides: Overrides = field(default_factory=Overrides)
+    modes: Sequence[str] = MODES
+    source: str | None = None
+    sink: str = "jpeg"
+    warmup: int = 10
+    runs: int = 200
+    seconds: float = 5.0
+    rounds: int = 5
+    fps: float | None = None
+    starts: int = 3
+    minutes: float = 0.0
+    profile: bool = False
+    idle_s: float = 1.0
+
+    def check(self) -> None:
+        """Raise InputError where a number is out of range."""
+        for flag, value, lowest in (
+            ("--warmup", self.warmup, 0),
+            ("--runs", self.runs, 1),
+            ("--rounds", self.rounds, 1),
+            ("--cold-starts", self.starts, 0),
+            ("--minutes", self.minutes, 0),
+        ):
+            if not lowest <= value <= 1e6:
+                raise InputError(f"{flag} {value:g}: expected {lowest} or more")
+        for flag, given in (("--seconds", self.seconds), ("--fps", self.fps)):
+            if given is not None and not 0 < given <= 1e6:
+                raise InputError(f"{flag} {given:g}: expected a number above 0")
+        if self.minutes and len(self.variants) > 1:
+            raise InputError(
+                f"--minutes: {len(self.variants)} variants; one after the other would find the device hot already, so "
+                "run each alone, after a pause"
+            )
+
+
+class Measurement:
+    """A measurement that goes on; `report` may be asked for at any time, also after it was interrupted."""
+
+    def __init__(self, plan: Plan, progress: Callable[[str], None] = lambda text: None) -> None:
+        """Prepare.
+
+        Args:
+            plan: What to measure.
+            progress: Told what is done next.
+
+        Raises:
+            InputError: The plan has a number that is out of range.
+        """
+        plan.check()
+        self.plan = plan
+        self._progress = progress
+        self._created = datetime.now(UTC).isoformat(timespec="seconds")
+        self._subjects: dict[str, Subject] = {}
+        self._problems: dict[str, str] = {}
+        self._warm_ms: dict[str, list[float]] = {}
+        self._turns: dict[str, dict[str, list[Turn]]] = {}
+        self._cold: dict[str, dict[str, Any]] = {}
+        self._profiles: dict[str, dict[str, Any]] = {}
+        self._recorder: Recorder | None = None
+        self._source: dict[str, Any] = {}
+        self._before: Load | None = None
+        self._times = surroundings.read_times()
+        self._device: DeviceReadings = read_device()
+        self._switches = 0
+        self._invoke_s = 0.0
+        self._done = False
+
+    def run(self) -> None:
+        """Measure.
+
+        Raises:
+            EdgeError: Nothing can be measured: the source or every model is of no use.
+            KeyboardInterrupt: The user wants no more; `report` has what there is.
+        """
+        plan = self.plan
+        with ExitStack() as stack:
+            # Before any model is loaded: what is found here is not our doing.
+            self._progress("looking at what else runs")
+            if plan.idle_s:
+                self._before = surroundings.idle_load(plan.idle_s)
+            self._times = surroundings.read_times()
+            reel = stack.enter_context(_Closing(self._reel(stack)))
+            image = reel.next().image
+            self._source["size_wh"] = [image.shape[1], image.shape[0]]
+            self._load(stack, image)
+            sinks = {key: SINKS[plan.sink](subject.spec.labels) for key, subject in self._subjects.items()}
+            self._rounds(reel, sinks)
+            if plan.starts:
+                self._start_cold()
+            if plan.profile:
+                self._profile()
+            if plan.minutes:
+                self._sustain(reel, sinks)
+        self._done = True
+
+    def _reel(self, stack: ExitStack) -> Reel:
+        uri = self.plan.source
+        if uri is None:
+            self._progress("making a clip")
+            uri = str(write_clip(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-benchmark-")))))
+        reel = Reel(uri)
+        name = "synthetic clip" if self.plan.source is None else reel.name
+        self._source = {"name": name, "synthetic": self.plan.source is None, "fps": reel.fps, "size_wh": None}
+        return reel
+
+    def _load(self, stack: ExitStack, image: Any) -> None:
+        first: EdgeError | None = None
+        for variant in self.plan.variants:
+            self._progress(f"loading {variant.key}")
+            try:
+                subject = Subject(variant, self.plan.overrides, image)
+                stack.callback(subject.close)
+                warm = [subject.invoke() for _ in range(self.plan.warmup)]
+            except EdgeError as error:
+                first = first or error
+                self._problems[variant.key] = str(error)
+                continue
+            self._subjects[variant.key] = subject
+            self._warm_ms[variant.key] = warm
+            self._turns[variant.key] = {mode: [] for mode in self.plan.modes}
+        if not self._subjects and first is not None:
+            raise first
+
+    def _rounds(self, reel: Reel, sinks: dict[str, Sink]) -> None:
+        plan = self.plan
+        limit = Limit(share(plan.runs, plan.rounds), plan.seconds / plan.rounds)
+        keys = list(self._subjects)
+        throughput = set({self._subjects[key].variant.group: key for key in reversed(keys)}.values())
+        for number, which in interleaved(len(keys), plan.rounds):
+            key = keys[which]
+            for mode in plan.modes:
+                if key in self._problems or (mode == "throughput" and key not in throughput):
+                    continue
+                self._progress(f"round {number + 1} of {plan.rounds}: {key}, {mode}")
+                try:
+                    turn = self._turn(mode, self._subjects[key], reel, sinks[key], limit)
+                except BackendError as error:
+                    # One that fails ends its own measurement, not that of the others.
+                    self._problems[key] = str(error)
+                    break
+                if turn is not None:
+                    self._turns[key][mode].append(turn)
+
+    def _turn(self, mode: str, subject: Subject, reel: Reel, sink: Sink, limit: Limit) -> Turn | None:
+        if mode == "invoke":
+            switches, start = surroundings.involuntary_switches(), time.perf_counter()
+            turn = invoke_turn(subject.invoke, limit)
+            self._switches += surroundings.involuntary_switches() - switches
+            self._invoke_s += time.perf_counter() - start
+            return turn
+        if mode == "sequential":
+            return sequential_turn(subject.infer, reel, sink, limit)
+        if mode == "pipelined":
+            return overlapping_turn([subject.infer], reel, sink, limit)
+        if mode == "live":
+            return overlapping_turn([subject.infer], reel, sink, limit, self._camera_fps(reel))
+        infers = subject.several()
+        if infers is None:
+            return None
+        return overlapping_turn(infers, reel, sink, limit)
+
+    def _camera_fps(self, reel: Reel) -> float:
+        return self.plan.fps or reel.fps or 30.0
+
+    def _start_cold(self) -> None:
+        given = asdict(self.plan.overrides)
+        given["labels"] = None if given["labels"] is None else str(given["labels"])
+        for key, subject in self._subjects.items():
+            if key in self._problems:
+                continue
+            self._progress(f"starting {key} in processes of its own")
+            variant = subject.variant
+            job = {
+                "path": str(variant.path),
+                "threads": variant.threads,
+                "delegate": variant.delegate,
+                "size_wh": variant.size_wh,
+                "overrides": given,
+                "frame_wh": self._source["size_wh"],
+            }
+            self._cold[key] = cold.cold_starts(job, self.plan.starts)
+
+    def _profile(self) -> None:
+        for key, subject in self._subjects.items():
+            self._progress(f"timing the operators of {key}")
+            self._profiles[key] = profile.profile(subject.variant)
+
+    def _sustain(self, reel: Reel, sinks: dict[str, Sink]) -> None:
+        (key, subject), *_ = self._subjects.items()
+        infers = subject.several() or [subject.infer]
+        minutes = self.plan.minutes
+        self._progress(f"{minutes:g} minutes of {key}, {len(infers)} at a time")
+        self._recorder = Recorder(time.perf_counter(), read_device)
+        limit = Limit(1 << 62, minutes * 60.0, skip=0)
+        overlapping_turn(infers, reel, sinks[key], limit, on_result=self._recorder.add)
+
+    def report(self) -> dict[str, Any]:
+        """Return what was measured so far, as `docs/benchmark.md` describes it."""
+        around = Environment(
+            surroundings.usable_cores(),
+            self._before,
+            surroundings.load_between(self._times, surroundings.read_times(), surroundings.usable_cores()),
+            self._switches / self._invoke_s if self._invoke_s > 0.5 else None,
+            surroundings.governors(),
+            self._device,
+            read_device(),
+        )
+        rows = [self._row(variant) for variant in self.plan.variants]
+        plan = self.plan
+        return {
+            "schema": document.SCHEMA,
+            "schema_version": document.VERSION,
+            "created": self._created,
+            "edge_version": edge.__version__,
+            "runtime": runtime().label,
+            "complete": self._done,
+            "machine": surroundings.describe_machine(),
+            "environment": around.as_json(),
+            "source": self._source,
+            "settings": {
+                "modes": list(plan.modes),
+                "sink": plan.sink,
+                "warmup": plan.warmup,
+                "runs": plan.runs,
+                "seconds": plan.seconds,
+                "rounds": plan.rounds,
+                "fps": plan.fps,
+                "cold_starts": plan.starts,
+                "minutes": plan.minutes,
+            },
+            "warnings": surroundings.warnings(around) + doubts(rows),
+            "results": rows,
+        }
+
+    def _row(self, variant: Variant) -> dict[str, Any]:
+        key = variant.key
+        subject = self._subjects.get(key)
+        row: dict[str, Any] = {
+            "key": key,
+            "label": variant.label or variant.path.name,
+            "model": str(variant.path),
+            "num_threads": variant.threads,
+            "delegate": variant.delegate,
+            "swept_wh": None if variant.size_wh is None else list(variant.size_wh),
+            "problem": self._problems.get(key),
+            "latency": None,
+            "modes": {},
+            "cold": self._cold.get(key),
+            "profile": self._profiles.get(key),
+            "sustained": None if self._recorder is None else summary(self._recorder.windows),
+        }
+        if subject is None:
+            return row
+        row |= subject.facts
+        row["latency"] = self._latency(key, subject)
+        for mode, turns in self._turns[key].items():
+            if mode == "throughput" and not turns:
+                turns = self._shared_throughput(variant)
+            if mode != "invoke" and turns:
+                row["modes"][mode] = mode_row(turns)
+        if "throughput" in row["modes"]:
+            row["modes"]["throughput"]["interpreters"] = len(subject.several() or ()) or None
+        return row
+
+    def _shared_throughput(self, variant: Variant) -> list[Turn]:
+        """Return the turns of the variant that throughput was measured with: it does not depend on `threads`."""
+        for key, subject in self._subjects.items():
+            if subject.variant.group == variant.group and self._turns[key].get("throughput"):
+                return self._turns[key]["throughput"]
+        return []
+
+    def _latency(self, key: str, subject: Subject) -> dict[str, Any]:
+        warm = self._warm_ms[key]
+        row: dict[str, Any] = {
+            "init_ms": subject.init_ms,
+            "warmup_first_ms": warm[0] if warm else None,
+            "warmup_avg_ms": float(np.mean(warm)) if warm else None,
+            "num_warmup_runs": len(warm),
+        }
+        turns = [turn for turn in self._turns[key].get("invoke", ()) if turn.samples_ms]
+        if turns:
+            row |= stats.latency([ms for turn in turns for ms in turn.samples_ms])
+            row["rounds_ms"] = [float(np.median(turn.samples_ms)) for turn in turns]
+            row["spread"] = stats.spread(row["rounds_ms"])
+            row["cpu_ms"] = 1e3 * sum(turn.cpu_s for turn in turns) / sum(turn.frames for turn in turns)
+        return row
+
+
+def mode_row(turns: Sequence[Turn]) -> dict[str, Any]:
+    """Return what the turns of one mode say together, at least one of them."""
+    counted = [turn for turn in turns if turn.frames and turn.elapsed_s > 0] or list(turns)
+    rates = [turn.frames / turn.elapsed_s for turn in counted if turn.elapsed_s > 0]
+    frames = sum(turn.frames for turn in counted)
+    stages: dict[str, list[float]] = {}
+    for turn in counted:
+        for stage, values in turn.stage_ms.items():
+            stages.setdefault(stage, []).extend(values)
+    samples = [ms for turn in counted for ms in turn.samples_ms]
+    ages = [ms for turn in counted for ms in turn.age_ms]
+    dropped = sum(turn.dropped for turn in counted)
+    return {
+        "frames": frames,
+        "fps": float(np.median(rates)) if rates else None,
+        "fps_rounds": rates,
+        "spread": stats.spread(rates),
+        "cpu_ms_per_frame": 1e3 * sum(turn.cpu_s for turn in counted) / frames if frames else None,
+        "found_per_frame": sum(turn.found for turn in counted) / frames if frames else None,
+        "dropped": dropped,
+        "frame": stats.percentiles(samples) if samples else None,
+        "age": stats.percentiles(ages) if ages else None,
+        "stages": {stage: stats.percentiles(values) for stage, values in stages.items()},
+    }
+
+
+def doubts(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what makes a comparison of these variants doubtful."""
+    said = []
+    shaky = {row["key"]: (row["latency"] or {}).get("spread", 0.0) for row in rows}
+    worst = max(shaky, key=lambda key: shaky[key], default=None)
+    if worst is not None and shaky[worst] > DOUBTFUL_SPREAD:
+        said.append(
+            f"rounds differ by up to {shaky[worst]:.0%} to either side ({worst}): smaller differences between variants "
+            "mean nothing"
+        )
+    data = {row["accuracy"]["dataset"] for row in rows if row.get("accuracy")}
+    if len(data) > 1:
+        said.append(f"accuracies were measured on different data and do not compare: {'; '.join(sorted(data))}")
+    return said
+
+
+class _Closing:
+    """Closes a reel."""
+
+    def __init__(self, reel: Reel) -> None:
+        self._reel = reel
+
+    def __enter__(self) -> Reel:
+        return self._reel
+
+    def __exit__(self, *error: object) -> None:
+        self._reel.close()
