@@ -59,3 +59,19 @@ def test_the_wheel_holds_edge_only(tmp_path: Path) -> None:
     assert tops == {"edge"}
     assert "edge/py.typed" in names
     assert any(name.startswith("edge/bundled/") and name.endswith(".tflite") for name in names)
+
+    # What is read from beside the code is there, too, when only the wheel is.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = (
+        "import edge.service.units as units\n"
+        f"assert units.__file__.startswith({str(tmp_path)!r})\n"
+        "from pathlib import Path\n"
+        "for scope in ('system', 'user'):\n"
+        "    unit = units.Unit('edge', scope, '/usr/bin/python3', Path('/etc/edge/edge.toml'), 252)\n"
+        "    print(units.render(unit))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=tmp_path / "installed", capture_output=True, text=True
+    )
+    assert done.stdout.count("ExecStart=/usr/bin/python3 ") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -42,6 +43,9 @@ _EXAMPLES: dict[str, dict[str, object]] = {
     "snapshots": {"path": "snapshots", "classes": ["person"], "max_days": 30, "max_gb": 1, "max_width": 960},
 }
 
+_OUTPUTS = "/var/lib/edge/"
+"""Where a service may write: `edge service install` gives it this folder."""
+
 _HEAD = """\
 # What edge run does. Lines that begin with #: are keys with their default or an example; take the #: away to set one.
 # Any text may hold ${NAME}, a variable of the environment. Relative paths start from the folder of this file.
@@ -53,25 +57,29 @@ def template(path: str) -> str:
     """Return a commented configuration that runs camera 0 with the bundled model.
 
     Args:
-        path: What the file will be called, for the comments.
+        path: What the file will be called. Below /etc it is a service's, whose outputs go to /var/lib/edge.
     """
+    outputs = _OUTPUTS if os.path.abspath(path).startswith("/etc/") else ""
     parts = [
         _HEAD.replace("{path}", path),
         _table("[service]", ServiceConfig, "service", set()),
         _table("[models.default]", ModelConfig, "models", set()),
         "# A camera; more of them: more tables like this one.\n"
         + _table("[cameras.front]", CameraConfig, "cameras", {"source"}),
-        _table("[sinks.log]", JsonSinkConfig, "json", {"kind", "path"}),
+        _table("[sinks.log]", JsonSinkConfig, "json", {"kind", "path"}, outputs),
     ]
     for kind, table in SINKS.items():
         if kind != "json":
-            parts.append(_table(f"#: [sinks.{kind}]", table, kind, set()))
+            parts.append(_table(f"#: [sinks.{kind}]", table, kind, set(), outputs))
     return "\n".join(parts)
 
 
-def _table(header: str, table: type[BaseModel], examples: str, set_keys: set[str]) -> str:
+def _table(header: str, table: type[BaseModel], examples: str, set_keys: set[str], outputs: str = "") -> str:
     lines = [f"# {_first_line(table)}", header]
-    for name, value, description in _keys(table, _EXAMPLES[examples]):
+    shown = _EXAMPLES[examples]
+    if outputs:
+        shown = {**shown, "path": f"{outputs}{shown['path']}"}
+    for name, value, description in _keys(table, shown):
         mark = "" if name in set_keys else "#: "
         lines.append(f"{mark}{name} = {value}".ljust(40) + f" # {description}")
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.config.template import template
 from edge.errors import InputError
 from edge.service import plan as planning
 from edge.service.plan import Account, plan, read_environment
@@ -250,3 +251,10 @@ def test_modes(uid: int | None, gids: tuple[int, ...], mode: int, want: int, may
 def test_a_user_scope_is_not_examined(etc: Path) -> None:
     unit = plan(write(etc, f'{CAMERA}[sinks.a]\nkind = "json"\npath = "out/{{camera}}.jsonl"\n'), scope="user")
     assert (unit.scope, unit.user, unit.groups, unit.write_paths) == ("user", None, (), ())
+
+
+def test_the_example_for_etc_writes_where_a_service_may(etc: Path) -> None:
+    unit = plan(write(etc, template("/etc/edge/edge.toml")), user=ME)
+    assert unit.write_paths == ()
+    with pytest.raises(InputError, match=r"sinks.log.path: .* such as /var/lib/edge/detections/\{camera\}.jsonl"):
+        plan(write(etc, template("edge.toml")), user=ME)
