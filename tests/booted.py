@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BOOT = Path(__file__).with_name("boot_systemd.sh")
@@ -21,7 +22,11 @@ def reason_not() -> str | None:
     """Return why no systemd can be booted here."""
     if os.geteuid() != 0:
         return "booting a systemd takes root"
-    missing = [tool for tool in ("unshare", "nsenter", "systemctl", "pivot_root", "ip") if shutil.which(tool) is None]
+    missing = [
+        tool
+        for tool in ("unshare", "nsenter", "setpriv", "systemctl", "pivot_root", "ip")
+        if shutil.which(tool) is None
+    ]
     if missing or not Path("/lib/systemd/systemd").exists():
         return f"booting a systemd takes {', '.join(missing) or 'systemd'} (apt install systemd util-linux iproute2)"
     if not _cgroup_root():
@@ -40,7 +45,15 @@ def _cgroup_root() -> Path | None:
 class Booted:
     """A running systemd."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path = Path("/"), shown: Sequence[Path] = ()) -> None:
+        """Prepare.
+
+        Args:
+            folder: For what it needs while it runs; empty.
+            root: The file system of which it gets a copy: this machine's, or one with another systemd.
+            shown: Folders of this machine that it sees, too.
+        """
+        self._arguments = [str(path) for path in (root, *shown)]
         self._log = folder / "console.txt"
         self._base = folder / "booted"
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,8 +68,18 @@ class Booted:
         self._base.mkdir(exist_ok=True)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"', "sh", str(self._cgroup)]
-                + ["unshare", *NAMESPACES, str(BOOT), str(self._base)],
+                # It ends with this process, however that ends.
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "sh",
+                    "-c",
+                    'echo $$ > "$1/cgroup.procs" && shift && exec "$@"',
+                    "sh",
+                    str(self._cgroup),
+                ]
+                + ["unshare", *NAMESPACES, "--kill-child", str(BOOT), str(self._base), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -115,6 +138,7 @@ class Booted:
             timeout=timeout,
             env=variables,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a `kill 0` inside stays there
         )
         if check:
             assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
@@ -122,10 +146,17 @@ class Booted:
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
         """Write a file inside."""
+        self._put(path, text.encode(), mode)
+
+    def copy(self, path: Path, target: str, mode: str = "644") -> None:
+        """Copy a file of this machine in."""
+        self._put(target, path.read_bytes(), mode)
+
+    def _put(self, path: str, data: bytes, mode: str) -> None:
         subprocess.run(
             ["nsenter", "--target", str(self.pid), "--mount", "--root", "--wdns=/"]
             + ["sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"', "sh", path, mode],
-            input=text.encode(),
+            input=data,
             check=True,
         )
 
@@ -138,8 +169,17 @@ class Booted:
         return self.run(f"journalctl --unit={unit} --no-pager --output=short-precise").stdout
 
     def files(self) -> set[str]:
-        """Return the paths of all files outside the folders that change by themselves."""
-        skip = "/proc /sys /dev /run/udev /run/systemd /run/log /var/log /var/lib/systemd /var/tmp /tmp /work /root"
+        """Return the paths of all files outside /usr and the folders that change by themselves."""
+        skip = (
+            "/proc /sys /dev /usr /run/udev /run/systemd /run/log /var/log /var/lib/systemd /var/tmp /tmp /work /root"
+        )
         prune = " -o ".join(f"-path {path}" for path in skip.split())
-        found = self.run(f"find / -xdev \\( {prune} \\) -prune -o -print; find /run -not -path '/run/systemd/*' -print")
+        found = self.run(f"find / \\( {prune} \\) -prune -o -print")
         return set(found.stdout.splitlines())
+
+    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Wait for something to become true."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.run("journalctl --no-pager --lines=60 --output=cat").stdout
+            time.sleep(0.1)
