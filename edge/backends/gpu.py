@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import mmap
 import os
 import re
 import sys
@@ -55,6 +56,11 @@ class GpuBackend:
         if threads is not None and threads < 1:
             raise InputError(f"--threads {threads}: expected 1 or more")
         check_file(path)
+        if not _may_make_code():
+            raise DelegateError(
+                "delegate gpu: a GPU's driver makes code while it runs, and this process may not (MemoryDenyWriteExecute); "
+                "edge service install writes a unit that lets it where a model asks for a GPU"
+            )
         _hush_at_exit()
         full = precision == "float32" or _needs_float32(path)
         self._path = path
@@ -142,6 +148,15 @@ def _let_go(held: dict[str, Any]) -> None:
 
 
 @cache
+def _may_make_code() -> bool:
+    """Return whether memory may be written and executed: a driver that finds out by itself ends the process."""
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    except PermissionError:
+        return False
+    return True
+
+
 def _hush_at_exit() -> None:
     """Close stderr behind Python's last word: the runtime says good-bye there, where nobody can stop it."""
 

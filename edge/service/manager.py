@@ -146,11 +146,15 @@ class Manager:
         self._call("reset-failed", self.unit, check=False)
         if self._call("restart", self.unit, check=False) is None:
             return
-        state = self.state()
-        lines = [line for line in state.log if "systemd[" not in line] or list(state.log)
-        said = lines[-1].partition("]: ")[2] or lines[-1] if lines else f"result {state.result}"
+        state = self.state(200)
+        lines = [line.partition("]: ")[2] for line in state.log if "]: " in line and " systemd[" not in line]
+        # After a crash the last lines are the ends of stacks.
+        said = next((line for line in reversed(lines) if line.startswith("Fatal ")), lines[-1] if lines else "")
+        why = [said.removeprefix("edge: ")] if said else []
+        if state.result not in ("", "success", "exit-code") or not why:
+            why.append(f"result {state.result}")
         raise ServiceError(
-            f"{self.unit} is installed and does not start: {said.removeprefix('edge: ')}; see: {self.journal_command()}"
+            f"{self.unit} is installed and does not start: {', '.join(why)}; see: {self.journal_command()}"
         )
 
     def uninstall(self, purge: bool) -> list[Path]:

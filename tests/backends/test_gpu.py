@@ -98,3 +98,16 @@ def test_an_old_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ai_edge_litert.compiled_model", None)
     with pytest.raises(DelegateError, match="needs LiteRT 2.3 or newer"):
         open_backend(tiny_detector().save(tmp_path / "m.tflite"), delegate="gpu")
+
+
+def test_where_no_code_may_be_made_no_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver in software ends the process there; under systemd it is tried in tests/lab/test_systemd_lab.py."""
+
+    def forbid(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    assert gpu._may_make_code()
+    monkeypatch.setattr(gpu.mmap, "mmap", forbid)
+    monkeypatch.setattr(gpu.GpuBackend, "_compile", lambda *_: pytest.fail("it was asked"))
+    with pytest.raises(DelegateError, match=r"^delegate gpu: .*MemoryDenyWriteExecute"):
+        gpu.GpuBackend(tiny_detector().save(tmp_path / "m.tflite"))

@@ -36,7 +36,7 @@ VARIANTS = {
     "dynamic user": SYSTEM,
     "everything": FULL,
     "named user": replace(SYSTEM, user=getpass.getuser()),
-    "odd path": replace(SYSTEM, config=Path("/etc/my $edge's \"best\" \\ 100%n.toml")),
+    "odd path": replace(SYSTEM, config=Path('/etc/my $edge\'s "best" \\ 100%n.toml')),
     "user scope": USER,
     "user scope with a GPU": replace(USER, compiles=True, memory_max="infinity"),
 }
