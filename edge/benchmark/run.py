@@ -15,7 +15,7 @@ import numpy as np
 
 import edge
 from edge.backends.runtime import runtime
-from edge.benchmark import cold, document, profile, stats
+from edge.benchmark import cold, document, profile, rows, stats
 from edge.benchmark import environment as surroundings
 from edge.benchmark.clip import write_clip
 from edge.benchmark.environment import Environment, Load
@@ -29,9 +29,6 @@ from edge.device import DeviceReadings, read_device
 from edge.errors import BackendError, EdgeError, InputError
 from edge.sinks import Sink
 from edge.spec.resolve import Overrides
-
-DOUBTFUL_SPREAD = 0.1
-"""Rounds that lie further apart than this, to either side, are worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +260,7 @@ class Measurement:
             self._device,
             read_device(),
         )
-        rows = [self._row(variant) for variant in self.plan.variants]
+        found = [self._row(variant) for variant in self.plan.variants]
         plan = self.plan
         return {
             "schema": document.SCHEMA,
@@ -286,8 +283,8 @@ class Measurement:
                 "cold_starts": plan.starts,
                 "minutes": plan.minutes,
             },
-            "warnings": surroundings.warnings(around) + doubts(rows),
-            "results": rows,
+            "warnings": surroundings.warnings(around) + rows.doubts(found),
+            "results": found,
         }
 
     def _row(self, variant: Variant) -> dict[str, Any]:
@@ -315,7 +312,7 @@ class Measurement:
             if mode == "throughput" and not turns:
                 turns = self._shared_throughput(variant)
             if mode != "invoke" and turns:
-                row["modes"][mode] = mode_row(turns)
+                row["modes"][mode] = rows.mode_row(turns)
         if "throughput" in row["modes"]:
             row["modes"]["throughput"]["interpreters"] = len(subject.several() or ()) or None
         return row
@@ -342,48 +339,6 @@ class Measurement:
             row["spread"] = stats.spread(row["rounds_ms"])
             row["cpu_ms"] = 1e3 * sum(turn.cpu_s for turn in turns) / sum(turn.frames for turn in turns)
         return row
-
-
-def mode_row(turns: Sequence[Turn]) -> dict[str, Any]:
-    """Return what the turns of one mode say together, at least one of them."""
-    counted = [turn for turn in turns if turn.frames and turn.elapsed_s > 0] or list(turns)
-    rates = [turn.frames / turn.elapsed_s for turn in counted if turn.elapsed_s > 0]
-    frames = sum(turn.frames for turn in counted)
-    stages: dict[str, list[float]] = {}
-    for turn in counted:
-        for stage, values in turn.stage_ms.items():
-            stages.setdefault(stage, []).extend(values)
-    samples = [ms for turn in counted for ms in turn.samples_ms]
-    ages = [ms for turn in counted for ms in turn.age_ms]
-    dropped = sum(turn.dropped for turn in counted)
-    return {
-        "frames": frames,
-        "fps": float(np.median(rates)) if rates else None,
-        "fps_rounds": rates,
-        "spread": stats.spread(rates),
-        "cpu_ms_per_frame": 1e3 * sum(turn.cpu_s for turn in counted) / frames if frames else None,
-        "found_per_frame": sum(turn.found for turn in counted) / frames if frames else None,
-        "dropped": dropped,
-        "frame": stats.percentiles(samples) if samples else None,
-        "age": stats.percentiles(ages) if ages else None,
-        "stages": {stage: stats.percentiles(values) for stage, values in stages.items()},
-    }
-
-
-def doubts(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what makes a comparison of these variants doubtful."""
-    said = []
-    shaky = {row["key"]: (row["latency"] or {}).get("spread", 0.0) for row in rows}
-    worst = max(shaky, key=lambda key: shaky[key], default=None)
-    if worst is not None and shaky[worst] > DOUBTFUL_SPREAD:
-        said.append(
-            f"rounds differ by up to {shaky[worst]:.0%} to either side ({worst}): smaller differences between variants "
-            "mean nothing"
-        )
-    data = {row["accuracy"]["dataset"] for row in rows if row.get("accuracy")}
-    if len(data) > 1:
-        said.append(f"accuracies were measured on different data and do not compare: {'; '.join(sorted(data))}")
-    return said
 
 
 class _Closing:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge import __version__
+from edge.cli.benchmark import benchmark
 from edge.cli.classify import classify
 from edge.cli.config import app as config
 from edge.cli.convert import convert
@@ -73,6 +74,7 @@ app.command(rich_help_panel="On the device")(classify)
 app.command(rich_help_panel="On the device")(run)
 app.add_typer(config, name="config", rich_help_panel="On the device")
 app.command(rich_help_panel="On the device")(inspect)
+app.command(rich_help_panel="On the device")(benchmark)
 app.command(rich_help_panel="On the device")(evaluate)
 app.command(rich_help_panel="On the device")(verify)
 app.command(rich_help_panel="On the device")(doctor)
