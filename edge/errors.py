@@ -23,13 +23,21 @@ what to do. The command line prints it and exits; the library never prints.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What ends a line, steers a terminal, or turns the direction of writing."""
 
 
 class EdgeError(Exception):
     """Base of every error that edge raises on purpose."""
 
     exit_code: ClassVar[int] = 2
+
+    def __str__(self) -> str:
+        """Return the message, one line whatever stands in it: it may quote names and words of a file."""
+        return _STEERING.sub("?", super().__str__())
 
 
 class InputError(EdgeError):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edge.backends import delegates
 from edge.backends.runtime import runtime
 from edge.errors import BackendError, DelegateError, InputError, ModelFileError
-from edge.spec.graph import check_weights
+from edge.spec.graph import check_model
 from edge.tensor import TensorInfo
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,11 @@ class LiteRTBackend:
             self._interpreter.allocate_tensors()
         except RuntimeError as error:
             raise BackendError(_explain(self._path, str(error))) from error
-        except ValueError as error:
+        except MemoryError as error:
+            raise BackendError(
+                f"{self._path}: the model needs more memory than there is ({one_line(error)})"
+            ) from error
+        except (ValueError, IndexError) as error:
             raise ModelFileError(f"{self._path}: broken model ({one_line(error)})") from error
 
     def _describe_tensors(self, resized: bool = False) -> None:
@@ -106,12 +110,17 @@ class LiteRTBackend:
 
     def infer(self, fill: Callable[[npt.NDArray[Any]], None]) -> dict[str, npt.NDArray[Any]]:
         """Run the model once; see `Backend.infer`."""
-        fill(self._input())
+        try:
+            tensor = self._input()
+        except ValueError as error:
+            raise BackendError(f"{self._path}: its input has no memory ({one_line(error)})") from error
+        fill(tensor)
+        del tensor  # the runtime refuses to run while it is looked at
         try:
             self._interpreter.invoke()
+            return {name: view() for name, view in self._outputs.items()}
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{self._path}: inference failed{self._on} ({one_line(error)})") from error
-        return {name: view() for name, view in self._outputs.items()}
 
     def close(self) -> None:
         """Free the interpreter and the model's memory."""
@@ -129,7 +138,10 @@ def describe(path: Path, interpreter: Any, resized: bool = False) -> tuple[Tenso
     Raises:
         ModelFileError: The input is no picture, or two outputs have one name.
     """
-    inputs = interpreter.get_input_details()
+    try:
+        inputs, details = interpreter.get_input_details(), interpreter.get_output_details()
+    except (ValueError, IndexError) as error:  # a name that is no text, a tensor that is not there
+        raise ModelFileError(f"{path}: broken model ({one_line(error)})") from error
     if len(inputs) != 1:
         found = ", ".join(f"{d['name']} {list(map(int, d['shape']))}" for d in inputs) or "none"
         raise ModelFileError(f"{path}: expected one input, a picture; found {len(inputs)} ({found})")
@@ -143,7 +155,7 @@ def describe(path: Path, interpreter: Any, resized: bool = False) -> tuple[Tenso
         raise ModelFileError(
             f"{path}: expected a batch of 1, found {image.shape[0]}; export the model again with batch 1"
         )
-    outputs = tuple(_info(detail, resized) for detail in interpreter.get_output_details())
+    outputs = tuple(_info(detail, resized) for detail in details)
     if image.shape[0] == -1:  # as Keras leaves it
         image, outputs = _one_picture(image), tuple(map(_one_picture, outputs))
     names = [info.name for info in outputs]
@@ -184,7 +196,7 @@ def check_file(path: Path) -> None:
         raise ModelFileError(f"{path}: expected a .tflite file, found a directory or device")
     if not path.stat().st_size:
         raise ModelFileError(f"{path}: the model file is empty")
-    check_weights(path)
+    check_model(path)
 
 
 def _explain(path: Path, said: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edge.errors import ModelFileError
 from edge.spec.flatbuffer import Table
+from edge.spec.sanity import check_graphs
 
 POSTPROCESS = "TFLite_Detection_PostProcess"
 METADATA = "TFLITE_METADATA"
@@ -58,11 +59,11 @@ def read_graph(path: Path) -> Graph:
         raise ModelFileError(f"{path}: {error}") from error
 
 
-def check_weights(path: Path) -> None:
-    """Check that a model's weights lie inside its file: tflite-runtime ends the process when a copy is cut short.
+def check_model(path: Path) -> None:
+    """Check what would end the process in a runtime: weights outside of the file, and what `check_graphs` finds.
 
     Raises:
-        ModelFileError: The file cannot be read, is no TFLite model, or is cut short.
+        ModelFileError: The file cannot be read, is no TFLite model, or is damaged or cut short.
     """
     try:
         with _mapped(path) as data:
@@ -72,10 +73,11 @@ def check_weights(path: Path) -> None:
                 start, length = buffer.integer(1, "Q"), buffer.integer(2, "Q")
                 if start > 1 and start + length > len(data):
                     raise ModelFileError("the file is cut short: weights reach beyond its end")
+            check_graphs(data)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ModelFileError as error:
-        raise ModelFileError(f"{path}: not a TFLite model, or one that is cut short ({error})") from error
+        raise ModelFileError(f"{path}: not a TFLite model, or one that is damaged or cut short ({error})") from error
 
 
 @contextmanager

@@ -1,0 +1,110 @@
+"""Is the graph of a `.tflite` one that a runtime can be given? Those trust it, and a damaged one ends the process.
+
+LiteRT checks that the flatbuffer is whole, and most of what its operators need. This looks at what it takes for
+granted: numbers of tensors, kinds of values, sizes of memory, and constants that an operator would write to. Field
+numbers are those of TensorFlow's schema.fbs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from edge.errors import ModelFileError
+from edge.spec.flatbuffer import Buffer, Table
+
+MAX_TENSOR_BYTES = 1 << 30
+"""Of one tensor: beyond lies only exhausted memory. A float picture of 8192 x 8192 has 805 million."""
+
+_BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 8: 64, 9: 8, 10: 64, 11: 128, 12: 64, 15: 32, 16: 16}
+_BITS |= {17: 4, 18: 16, 19: 2, 20: 4, 21: 8, 22: 8}
+"""Kind of value -> bits. Text, resources and variants (5, 13, 14) are missing: they are no numbers, and no image model
+has them."""
+
+_SAME_KIND = {0, 1, 2, 3, 4, 14, 17, 18, 19, 21, 22, 23, 28, 34, 39, 41, 43, 45, 54, 55, 57, 97, 98, 117}
+"""Operators, as BuiltinOperator numbers them, whose output has the kind of their picture: arithmetic, convolution,
+pooling, activation, resizing, reshaping."""
+
+_PICTURE = {67: 2, 49: 1}
+"""Which input that is, where it is not the first: TRANSPOSE_CONV, SPLIT."""
+
+_MAY_LACK_WEIGHTS = {15, 16, 24, 27, 32, 35, 44, 46, 52}
+"""Operators that may leave out their second input: recurrent ones, and custom ones."""
+
+
+class _Tensor(NamedTuple):
+    kind: int
+    shape: tuple[int, ...]
+    constant: bool
+
+
+def check_graphs(data: Buffer) -> None:
+    """Check the graphs of a model.
+
+    Args:
+        data: The file, at least its flatbuffer.
+
+    Raises:
+        ModelFileError: It is broken, or has a graph that no runtime should be given; without the file's name.
+    """
+    model = Table.root(data)
+    full = [bool(buffer.extent(0)[1]) or buffer.integer(1, "Q") > 1 for buffer in model.tables(4)]
+    codes = [max(code.integer(0, "b"), code.integer(3, "i")) for code in model.tables(1)]
+    graphs = model.tables(2)
+    if not graphs:
+        raise ModelFileError("the model has no graph")
+    for graph in graphs:
+        tensors = [_tensor(table, full) for table in graph.tables(0)]
+        for what, field in (("an input", 1), ("an output", 2)):
+            for index in graph.integers(field, "i"):
+                _known(index, tensors, what)
+        for index in graph.integers(1, "i"):
+            if tensors[index].constant:
+                raise ModelFileError("an input of its graph is a constant")
+        for operator in graph.tables(3):
+            _check_operator(operator, codes, tensors)
+    for definition in model.tables(7):
+        graph_index = definition.integer(4, "I")
+        count = len(graphs[graph_index].tables(0)) if graph_index < len(graphs) else 0
+        for entry in (*definition.tables(0), *definition.tables(1)):
+            if entry.integer(1, "I") >= count:
+                raise ModelFileError("its signature names a tensor that the graph does not have")
+
+
+def _tensor(table: Table, full: Sequence[bool]) -> _Tensor:
+    kind, shape = table.integer(1, "b"), tuple(table.integers(0, "i"))
+    if kind not in _BITS:
+        raise ModelFileError(f"a tensor holds values of kind {kind}, which no image model has")
+    if any(side < 0 for side in shape) or math.prod(shape) * _BITS[kind] // 8 > MAX_TENSOR_BYTES:
+        raise ModelFileError(f"a tensor of shape {shape[:8]}, expected at most {MAX_TENSOR_BYTES >> 20} MiB")
+    buffer = table.integer(2, "I")
+    if buffer >= len(full):
+        raise ModelFileError(f"a tensor's values lie in buffer {buffer} of {len(full)}")
+    return _Tensor(kind, shape, full[buffer])
+
+
+def _check_operator(operator: Table, codes: Sequence[int], tensors: Sequence[_Tensor]) -> None:
+    number = operator.integer(0, "I")
+    if number >= len(codes):
+        raise ModelFileError(f"an operator is number {number} of {len(codes)}")
+    code = codes[number]
+    inputs, outputs = operator.integers(1, "i"), operator.integers(2, "i")
+    at = _PICTURE.get(code, 0)
+    for place, index in enumerate(inputs):
+        # -1 stands for an input that is left out: a bias, as a rule.
+        if index != -1 or (place <= max(1, at) and code not in _MAY_LACK_WEIGHTS):
+            _known(index, tensors, "an operator's input")
+    for index in outputs:
+        _known(index, tensors, "an operator's output")
+        if tensors[index].constant:
+            raise ModelFileError("an operator writes to a constant")
+    if (code in _SAME_KIND or code in _PICTURE) and len(inputs) > at:
+        kind = tensors[inputs[at]].kind
+        if any(tensors[index].kind != kind for index in outputs):
+            raise ModelFileError(f"operator {code} makes values of another kind than it takes")
+
+
+def _known(index: int, tensors: Sequence[_Tensor], what: str) -> None:
+    if not 0 <= index < len(tensors):
+        raise ModelFileError(f"{what} of the graph is tensor {index} of {len(tensors)}")

@@ -1,0 +1,145 @@
+"""Models that are whole as files and would end the process in the runtime."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from fixtures import DTYPES, FAMILIES, constant_model, tiny_classifier, tiny_detector
+
+from edge.backends.litert import LiteRTBackend
+from edge.bundled import BUNDLED, bundled_model
+from edge.errors import EdgeError, InputError, ModelFileError
+from edge.spec.graph import check_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def spoiled(model: bytes, spoil: Callable[[Any], None]) -> bytes:
+    """Return a model after something was changed in its first graph."""
+    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    spoil(parsed)
+    packer = flatbuffers.Builder(1024)
+    packer.Finish(parsed.Pack(packer), b"TFL3")
+    return bytes(packer.Output())
+
+
+def graph(model: Any) -> Any:
+    return model.subgraphs[0]
+
+
+def no_weights(model: Any) -> None:
+    (operator,) = (o for o in graph(model).operators if len(o.inputs) == 3)
+    operator.inputs = [int(operator.inputs[0]), -1, int(operator.inputs[2])]
+
+
+def on_a_constant(field: str) -> Callable[[Any], None]:
+    def spoil(model: Any) -> None:
+        tensors = graph(model).tensors
+        constant = next(t.buffer for t in tensors if model.buffers[t.buffer].data is not None)
+        index = graph(model).inputs[0] if field == "input" else graph(model).operators[0].outputs[0]
+        tensors[index].buffer = constant
+
+    return spoil
+
+
+def tensor(at: int, **changes: Any) -> Callable[[Any], None]:
+    def spoil(model: Any) -> None:
+        for name, value in changes.items():
+            setattr(graph(model).tensors[at], name, value)
+
+    return spoil
+
+
+def on_first_output(**changes: Any) -> Callable[[Any], None]:
+    return lambda model: tensor(int(graph(model).operators[0].outputs[0]), **changes)(model)
+
+
+def set_index(field: str, value: int) -> Callable[[Any], None]:
+    def spoil(model: Any) -> None:
+        owner = graph(model).operators[0] if field.startswith("operator") else graph(model)
+        name = field.removeprefix("operator.")
+        if name == "opcodeIndex":
+            owner.opcodeIndex = value
+        else:
+            setattr(owner, name, [value, *map(int, getattr(owner, name)[1:])])
+
+    return spoil
+
+
+SPOILED = {
+    "no weights": (no_weights, "an operator's input of the graph is tensor -1 of"),
+    "no picture": (set_index("operator.inputs", -1), "an operator's input of the graph is tensor -1 of"),
+    "no output": (set_index("operator.outputs", 99), "an operator's output of the graph is tensor 99 of"),
+    "graph without input": (set_index("inputs", -1), "an input of the graph is tensor -1 of"),
+    "graph without output": (set_index("outputs", 99), "an output of the graph is tensor 99 of"),
+    "unknown operator": (set_index("operator.opcodeIndex", 99), "an operator is number 99 of"),
+    "writes to a constant": (on_a_constant("output"), "an operator writes to a constant"),
+    "constant input": (on_a_constant("input"), "an input of its graph is a constant"),
+    "text": (on_first_output(type=schema.TensorType.STRING), "values of kind 5, which no image model has"),
+    "other kind": (on_first_output(type=schema.TensorType.UINT8), "makes values of another kind than it takes"),
+    "negative side": (on_first_output(shape=[1, -5]), "a tensor of shape (1, -5), expected at most"),
+    "huge": (on_first_output(shape=[1, 1 << 15, 1 << 15, 3]), "a tensor of shape (1, 32768, 32768, 3), expected"),
+    "no buffer": (on_first_output(buffer=99), "a tensor's values lie in buffer 99 of"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_it_is_refused_before_the_runtime_sees_it(name: str, tmp_path: Path) -> None:
+    spoil, telling = SPOILED[name]
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(tiny_classifier().model, spoil))
+    with pytest.raises(ModelFileError) as caught:
+        LiteRTBackend(path)
+    assert telling in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_signature_that_names_no_tensor(tmp_path: Path) -> None:
+    def spoil(model: Any) -> None:
+        model.signatureDefs[0].outputs[0].tensorIndex = 99
+
+    path = tmp_path / "m.tflite"
+    whole = constant_model({"a": np.zeros((1, 2), np.float32)}, signature={"x": "a"})
+    path.write_bytes(whole)
+    check_model(path)
+    path.write_bytes(spoiled(whole, spoil))
+    with pytest.raises(ModelFileError, match="names a tensor that the graph does not have"):
+        check_model(path)
+
+
+def test_a_tensor_whose_name_is_no_text_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(tiny_classifier().model, tensor(0, name=b"\xf9\xff")))
+    with pytest.raises(ModelFileError, match="broken model"):
+        LiteRTBackend(path)
+
+
+def test_whole_models_pass(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    for family in FAMILIES:
+        for dtype in DTYPES:
+            path.write_bytes(tiny_detector(family, dtype).model)
+            check_model(path)
+    for name in BUNDLED:
+        bundled = bundled_model(name)
+        assert bundled is not None
+        check_model(bundled)
+
+
+def test_real_models_pass(shared_data: Callable[[str], Path]) -> None:
+    found = glob.glob(str(shared_data("tflite") / "*.tflite"))
+    assert found
+    for path in found:
+        check_model(Path(path))
+
+
+def test_what_a_message_quotes_cannot_steer_a_terminal() -> None:
+    error = InputError("a\x1b[2Jb\nedge: all is well\u2028\u202e\udcff ü ??")
+    assert str(error) == "a?[2Jb?edge: all is well??? ü ??"
+    assert isinstance(error, EdgeError) and f"{error}" == str(error)
