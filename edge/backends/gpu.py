@@ -58,8 +58,8 @@ class GpuBackend:
         check_file(path)
         if not _may_make_code():
             raise DelegateError(
-                "delegate gpu: a GPU's driver makes code while it runs, and this process may not (MemoryDenyWriteExecute); "
-                "edge service install writes a unit that lets it where a model asks for a GPU"
+                "delegate gpu: a GPU's driver makes code while it runs, which MemoryDenyWriteExecute=yes forbids; "
+                "edge service install writes a unit that allows it where a model asks for a GPU"
             )
         _hush_at_exit()
         full = precision == "float32" or _needs_float32(path)
@@ -147,7 +147,6 @@ def _let_go(held: dict[str, Any]) -> None:
         held.clear()
 
 
-@cache
 def _may_make_code() -> bool:
     """Return whether memory may be written and executed: a driver that finds out by itself ends the process."""
     try:
@@ -157,6 +156,7 @@ def _may_make_code() -> bool:
     return True
 
 
+@cache
 def _hush_at_exit() -> None:
     """Close stderr behind Python's last word: the runtime says good-bye there, where nobody can stop it."""
 

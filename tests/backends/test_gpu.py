@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -103,11 +105,14 @@ def test_an_old_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_where_no_code_may_be_made_no_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver in software ends the process there; under systemd it is tried in tests/lab/test_systemd_lab.py."""
 
-    def forbid(*_: object, **__: object) -> None:
-        raise PermissionError
+    class Forbidding(mmap.mmap):
+        def __new__(cls, *arguments: Any, **options: Any) -> Any:
+            if options.get("prot", 0) & mmap.PROT_EXEC:
+                raise PermissionError
+            return super().__new__(cls, *arguments, **options)
 
     assert gpu._may_make_code()
-    monkeypatch.setattr(gpu.mmap, "mmap", forbid)
+    monkeypatch.setattr(mmap, "mmap", Forbidding)
     monkeypatch.setattr(gpu.GpuBackend, "_compile", lambda *_: pytest.fail("it was asked"))
     with pytest.raises(DelegateError, match=r"^delegate gpu: .*MemoryDenyWriteExecute"):
         gpu.GpuBackend(tiny_detector().save(tmp_path / "m.tflite"))

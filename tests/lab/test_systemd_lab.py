@@ -60,6 +60,7 @@ FAST = """
 [Service]
 WatchdogSec=3
 RestartSec=200ms
+RestartMaxDelaySec=300ms
 TimeoutAbortSec=2
 """
 
