@@ -149,6 +149,7 @@ class FileSinkConfig(Table):
     flush_s: Annotated[float, Field(ge=0)] = Field(
         default=2.0, description="Records are written together at this interval in seconds; 0: each at once"
     )
+    daily: bool = Field(default=False, description="Whether each day begins a new file, too")
 
 
 class JsonSinkConfig(FileSinkConfig):
@@ -185,7 +186,9 @@ class RecordSinkConfig(MediaSinkConfig):
 
     kind: Literal["record"] = Field(description="Video in segments")
     segment_s: Positive = Field(default=60.0, description="Length of a segment in seconds")
-    fps: Positive | None = Field(default=None, description="Frames per second of the video; the camera's by default")
+    fps: Positive | None = Field(
+        default=None, description="Most frames per second of the video; all that are looked at by default"
+    )
     container: Literal["mkv", "mp4"] = Field(default="mkv", description="Both play after a power cut")
 
 
@@ -206,6 +209,9 @@ class ClipsSinkConfig(EventSinkConfig):
     post_s: Annotated[float, Field(ge=0, le=600)] = Field(default=5.0, description="Seconds after the last sighting")
     max_s: Positive = Field(default=60.0, description="A longer event is cut into clips of this length")
     container: Literal["mkv", "mp4"] = Field(default="mkv", description="Both play after a power cut")
+    tmpfs: bool = Field(
+        default=True, description="Whether a clip is put together in memory and written to the disk in one go"
+    )
 
 
 class SnapshotsSinkConfig(EventSinkConfig):

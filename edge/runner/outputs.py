@@ -53,7 +53,7 @@ def make_sinks(camera: str, config: Config, labels: Sequence[str]) -> list[Guard
 def _maker(config: SinkConfig, camera: str, labels: Sequence[str], overlay: Overlay) -> Callable[[], Sink]:
     if isinstance(config, JsonSinkConfig | CsvSinkConfig):
         path = Path(config.path.replace("{camera}", camera))
-        limits = (config.max_mb, config.keep, config.flush_s)
+        limits = (config.max_mb, config.keep, config.flush_s, config.daily)
         if isinstance(config, JsonSinkConfig):
             return partial(RowsSink, path, partial(json_line, labels=labels, camera=camera), "", *limits)
         return partial(
@@ -67,7 +67,7 @@ def _maker(config: SinkConfig, camera: str, labels: Sequence[str], overlay: Over
     events = _events(config, labels)
     if isinstance(config, ClipsSinkConfig):
         seconds = (config.pre_s, config.post_s, config.max_s)
-        return lambda: ClipSink(folder(), view, events, camera, *seconds, f".{config.container}")
+        return lambda: ClipSink(folder(), view, events, camera, *seconds, f".{config.container}", config.tmpfs)
     assert isinstance(config, SnapshotsSinkConfig)
     return lambda: SnapshotSink(folder(), view, events, config.gap_s, config.every_s, config.crop, config.quality)
 

@@ -46,9 +46,8 @@ class GuardedSink:
             self._lost += 1
 
     def tick(self) -> None:
-        """Let an output that does things by the clock do them while no frame comes."""
-        if self._sink is not None and hasattr(self._sink, "tick"):
-            self._try(lambda sink: sink.tick())  # type: ignore[attr-defined]
+        """Let an output that does things by the clock do them while no frame comes, or before the first one came."""
+        self._try(lambda sink: sink.tick() if hasattr(sink, "tick") else None)
 
     def _try(self, use: Callable[[Sink], None]) -> bool:
         if self._error is not None and time.monotonic() < self._again_s:

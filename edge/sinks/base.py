@@ -47,6 +47,25 @@ class Sink(Protocol):
         ...
 
 
+class RecoverableSink(Sink, Protocol):
+    """A sink that outlives an outage of its disk.
+
+    After an OutputError of `write` or `tick` the caller waits a while, 10 s for instance, and simply calls again: the
+    sink goes on in a new file, or behind the last whole record of its old one, as soon as the disk takes it. While the
+    disk does not, each call raises again, also one that has nothing to write: a call that returns says that the disk
+    is back. What was written before the outage stays readable. `close` may be called in any state, and a closed sink
+    may be written to again. Making one touches no disk.
+    """
+
+    def tick(self) -> None:
+        """Do what is due by the clock; called now and then, whether frames come or not.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        ...
+
+
 class Overlay:
     """The picture with its result drawn on it, made once per result for all sinks that show it."""
 

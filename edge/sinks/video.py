@@ -109,7 +109,11 @@ class VideoFile:
             self._start_s = at_s
         # To the nearest, and down from just between two: of twice the rate every second frame is taken.
         due = math.ceil((at_s - self._start_s) * self._fps - 0.5 - 1e-3) + 1 - self._written
-        return max(0, min(due, round(_MAX_GAP_S * self._fps)))
+        most = round(_MAX_GAP_S * self._fps)
+        if due > most:
+            # The rest is left out: the frames that follow are not due for it.
+            self._start_s += (due - most) / self._fps
+        return max(0, min(due, most))
 
     def _check_space(self) -> None:
         """Find out about a full disk: FFmpeg drops what it cannot write, and OpenCV says nothing."""
@@ -118,6 +122,10 @@ class VideoFile:
         except OSError as error:
             self._writer.release()
             raise output_error(self.path, error) from error
+        if space.f_flag & os.ST_RDONLY:
+            # What Linux does with a disk that gave errors.
+            self._writer.release()
+            raise OutputError(f"{self.path}: the disk has become read-only; the video before it plays")
         # Some blocks of a disk are for root alone.
         if (space.f_bfree if os.geteuid() == 0 else space.f_bavail) == 0:
             self._writer.release()

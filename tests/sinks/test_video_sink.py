@@ -214,3 +214,12 @@ def test_a_file_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be created"):
         sink.write(result())
     sink.close()
+
+
+def test_frames_after_a_long_absence_are_shown_once_each(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mkv", Overlay(()))
+    for i in (*range(5), *range(300, 310)):
+        sink.write(result(i, "rtsp://h", image=np.full((48, 64, 3), 10 * (i % 25), np.uint8), boxes=0, live=True))
+    sink.close()
+    shown = [round(float(np.median(image)) / 10) for image in frames_of(tmp_path / "out.mkv")]
+    assert shown == [*range(5), *[0] * 50, *range(1, 10)]

@@ -1,7 +1,6 @@
 """Outputs of a service that runs for months: they rotate, they are kept in bounds, and they survive what disks do.
 
-Unlike other sinks these go on after an OutputError: a later `write` begins a new file. `tick` is called now and then
-while no frame comes, for what happens by the clock.
+Each is a `RecoverableSink`: it goes on after an outage of its disk.
 """
 
 from edge.sinks.recording.clips import ClipSink

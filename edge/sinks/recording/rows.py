@@ -6,10 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 
 from edge.result import Result
 from edge.sinks.base import make_parent, output_error, pwrite_all
+from edge.sinks.recording.folder import Mount
 
 _MOST_BYTES = 1 << 20
 """Of records that wait while the disk is full; then the oldest are lost."""
@@ -32,6 +34,7 @@ class RowsSink:
         max_mb: float = 50.0,
         keep: int = 4,
         flush_s: float = 2.0,
+        daily: bool = False,
     ) -> None:
         """Prepare; the first record makes the file.
 
@@ -42,6 +45,7 @@ class RowsSink:
             max_mb: Size in 1e6 bytes from which a new file is begun.
             keep: Full files that are kept beside it: `name.1.suffix` is the youngest.
             flush_s: Records are written together at this interval in seconds.
+            daily: Whether each day, by local time, begins a new file, too.
         """
         self.outputs = [path]
         self._path = path
@@ -50,11 +54,15 @@ class RowsSink:
         self._max_bytes = max_mb * 1e6
         self._keep = keep
         self._flush_s = flush_s
+        self._daily = daily
+        self._day = date.today()
+        self._mount = Mount(path.parent)
         self._descriptor: int | None = None
         self._size = 0
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._flushed_s = time.monotonic()
+        self._failed = False
 
     def write(self, result: Result) -> None:
         """Take one result.
@@ -69,8 +77,12 @@ class RowsSink:
             self._waiting_bytes += len(data)
         while self._waiting_bytes > _MOST_BYTES:
             self._waiting_bytes -= len(self._waiting.pop(0))
-        if self._waiting_bytes >= _BATCH_BYTES or time.monotonic() - self._flushed_s >= self._flush_s:
+        if self._waiting_bytes >= _BATCH_BYTES or self._is_due():
             self._flush()
+
+    def _is_due(self) -> bool:
+        # After a failure at once: what raises no error tells the caller that the disk is back.
+        return self._failed or time.monotonic() - self._flushed_s >= self._flush_s
 
     def tick(self) -> None:
         """Write what has waited long enough.
@@ -78,7 +90,7 @@ class RowsSink:
         Raises:
             OutputError: It cannot be written; it is tried again with a later call.
         """
-        if self._waiting and time.monotonic() - self._flushed_s >= self._flush_s:
+        if self._is_due():
             self._flush()
 
     def _flush(self) -> None:
@@ -86,26 +98,53 @@ class RowsSink:
         if not self._waiting:
             return
         try:
+            self._look_after()
             if self._descriptor is None:
                 self._open()
             assert self._descriptor is not None
-            if self._size and self._size + self._waiting_bytes > self._max_bytes:
+            today = date.today()
+            if self._size and (
+                self._size + self._waiting_bytes > self._max_bytes or (self._daily and self._day != today)
+            ):
                 self._rotate()
                 self._open()
+            self._day = today
             data = b"".join(self._waiting)
             pwrite_all(self._descriptor, data, self._size)
         except OSError as error:
             self._take_back()
+            self._failed = True
             raise output_error(self._path, error) from error
+        self._failed = False
         self._size += len(data)
         self._waiting.clear()
         self._waiting_bytes = 0
 
+    def _look_after(self) -> None:
+        """See whether another program moved, removed or emptied the file."""
+        if self._descriptor is None:
+            return
+        ours = os.fstat(self._descriptor)
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+        elif ours.st_size < self._size:
+            self._size = _whole_bytes(self._descriptor)
+
     def _open(self) -> None:
+        self._mount.require()
         make_parent(self._path)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        status = os.fstat(self._descriptor)
         self._size = _whole_bytes(self._descriptor)
-        os.ftruncate(self._descriptor, self._size)
+        if self._size:
+            self._day = date.fromtimestamp(status.st_mtime)
+        if self._size < status.st_size:
+            os.ftruncate(self._descriptor, self._size)
         if not self._size and self._header:
             header = self._header.encode()
             pwrite_all(self._descriptor, header, 0)

@@ -8,15 +8,19 @@ from pathlib import Path
 
 from edge.errors import OutputError
 from edge.result import Result
-from edge.sinks.recording.folder import Folder
-from edge.sinks.recording.view import View
-from edge.sinks.video import DEFAULT_FPS, VideoFile
+from edge.sinks.recording.folder import Files, Folder
+from edge.sinks.recording.retention import KEEPER
+from edge.sinks.recording.view import MAX_GAP_S, Rate, View, clock_s
+from edge.sinks.video import VideoFile
+
+_FILES = Files(noted=False, suffixes=(".mkv", ".mp4"))
 
 
 class SegmentSink:
     """One video after another; each plays, also where it was cut off by a kill or a loss of power.
 
-    A segment ends by its length, when the frames change their size, and when no frame comes any more.
+    A segment ends by its length, when the frames change their size, and where none came for a while. A second of a
+    segment is a second of the clock, however unevenly frames come.
     """
 
     def __init__(
@@ -25,21 +29,23 @@ class SegmentSink:
         """Prepare; the first frame makes the first file.
 
         Args:
-            folder: Names the files and keeps them in bounds.
+            folder: Names the files; this sink's alone.
             view: Makes the pictures.
             segment_s: Length of a segment in seconds.
-            fps: Frames per second of the video; None for the source's own.
+            fps: Most frames per second of the video; None for all that come.
             suffix: ".mkv" or ".mp4".
         """
+        folder.claim(_FILES)
         self.outputs: list[Path] = []
         self._folder = folder
         self._view = view
         self._segment_s = segment_s
         self._fps = fps
         self._suffix = suffix
+        self._rate = Rate()
         self._file: VideoFile | None = None
         self._size_wh = (0, 0)
-        self._began_s = self._last_s = 0.0
+        self._began_s = self._last_s = self._used_s = 0.0
 
     def write(self, result: Result) -> None:
         """Record one frame.
@@ -47,23 +53,38 @@ class SegmentSink:
         Raises:
             OutputError: It cannot be written; a later call begins a new file.
         """
+        KEEPER.add(self._folder)
+        self._folder.require()
         frame = result.frame
+        at_s = clock_s(frame)
+        self._rate.note(at_s)
         size = self._view.size_wh(result)
-        if self._file is not None and (size != self._size_wh or frame.captured_s - self._began_s >= self._segment_s):
-            self.close()
         try:
+            if self._file is not None and (
+                size != self._size_wh
+                or at_s - self._began_s >= self._segment_s
+                or not 0 <= at_s - self._last_s <= MAX_GAP_S
+            ):
+                self._end()
             if self._file is None:
-                fps = self._fps or frame.fps or DEFAULT_FPS
-                self._file = VideoFile(self._folder.new(frame.wall_s, self._suffix), size, fps)
-                self.outputs = [self._file.path]
-                self._size_wh, self._began_s = size, frame.captured_s
-            self._file.add(self._view.draw(result), frame.timestamp_s if frame.live or self._fps else None)
-            self._last_s = time.monotonic()
+                self._begin(result, size, at_s)
+            assert self._file is not None
+            self._file.add(self._view.draw(result), None if frame.still else at_s)
         except OutputError:
-            self._let_go()
+            with suppress(OutputError):
+                self._end()
+            self._folder.fail()
+            KEEPER.hurry()
             raise
-        finally:
-            self._folder.sweep(*self.outputs)
+        self._last_s, self._used_s = at_s, time.monotonic()
+
+    def _begin(self, result: Result, size_wh: tuple[int, int], at_s: float) -> None:
+        path = self._folder.new(result.frame.wall_s, self._suffix)
+        fps = self._rate.fps(result.frame)
+        self._folder.writing = {path}
+        self._file = VideoFile(path, size_wh, fps if self._fps is None else min(fps, self._fps))
+        self.outputs = [path]
+        self._size_wh, self._began_s = size_wh, at_s
 
     def tick(self) -> None:
         """End a segment whose camera has gone away.
@@ -71,14 +92,18 @@ class SegmentSink:
         Raises:
             OutputError: It cannot be finished.
         """
-        if self._file is not None and time.monotonic() - self._last_s > self._segment_s:
-            self.close()
+        KEEPER.add(self._folder)
+        self._folder.require()
+        if self._file is not None and time.monotonic() - self._used_s > MAX_GAP_S:
+            self._end()
 
-    def _let_go(self) -> None:
+    def _end(self) -> None:
         file, self._file = self._file, None
-        if file is not None:
-            with suppress(OutputError):
+        try:
+            if file is not None:
                 file.close()
+        finally:
+            self._folder.writing = set()
 
     def close(self) -> None:
         """Finish the segment.
@@ -86,6 +111,5 @@ class SegmentSink:
         Raises:
             OutputError: It cannot be finished.
         """
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        KEEPER.discard(self._folder)
+        self._end()

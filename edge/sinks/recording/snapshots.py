@@ -12,9 +12,11 @@ from edge.errors import OutputError
 from edge.frame import Image
 from edge.result import Result
 from edge.sinks.base import make_parent, write_atomically
-from edge.sinks.recording.folder import Folder
-from edge.sinks.recording.view import Events, View, file_word
+from edge.sinks.recording.folder import Files, Folder
+from edge.sinks.recording.retention import KEEPER
+from edge.sinks.recording.view import Events, View, clock_s, file_word
 
+_FILES = Files(noted=True, suffixes=(".jpg",))
 _MARGIN = 0.1
 """Of a crop, as a share of the box's sides."""
 
@@ -47,7 +49,7 @@ class SnapshotSink:
         """Prepare.
 
         Args:
-            folder: Names the files and keeps them in bounds.
+            folder: Names the files; this sink's alone.
             view: Makes the pictures.
             events: Says what counts.
             gap_s: An event ends when nothing was seen for so many seconds.
@@ -55,6 +57,7 @@ class SnapshotSink:
             crop: Whether only the box of the best detection is kept, with a margin.
             quality: Of the JPEG, 1..100.
         """
+        folder.claim(_FILES)
         self.outputs: list[Path] = []
         self._folder = folder
         self._view = view
@@ -63,19 +66,23 @@ class SnapshotSink:
         self._crop = crop
         self._quality = quality
         self._best: _Best | None = None
+        self._used_s = 0.0
 
     def write(self, result: Result) -> None:
         """Look at one frame.
 
         Raises:
-            OutputError: The picture of an event that has ended cannot be written; it is lost.
+            OutputError: The picture of an event that has ended cannot be written; a later call tries again.
         """
-        now = result.frame.captured_s
+        KEEPER.add(self._folder)
+        self._folder.require()
+        now = clock_s(result.frame)
+        self._used_s = time.monotonic()
         best = self._best
         found = max(self._events.of(result), key=lambda item: item[1], default=None)
         try:
-            if best is not None and (now - best.seen_s > self._gap_s or now - best.began_s >= self._every_s):
-                self.close()
+            if best is not None and (not 0 <= now - best.seen_s <= self._gap_s or now - best.began_s >= self._every_s):
+                self._finish()
                 best = None
         finally:
             if found is not None:
@@ -98,29 +105,40 @@ class SnapshotSink:
         """Write the picture of an event whose camera has gone away.
 
         Raises:
-            OutputError: It cannot be written; it is lost.
+            OutputError: It cannot be written; a later call tries again.
         """
-        if self._best is not None and time.monotonic() - self._best.seen_s > self._gap_s:
-            self.close()
+        KEEPER.add(self._folder)
+        self._folder.require()
+        if self._best is not None and time.monotonic() - self._used_s > self._gap_s:
+            self._finish()
 
     def close(self) -> None:
         """Write the picture of what is going on.
 
         Raises:
-            OutputError: It cannot be written; it is lost.
+            OutputError: It cannot be written; a later call tries again.
         """
+        KEEPER.discard(self._folder)
+        self._finish()
+
+    def _finish(self) -> None:
         best, self._best = self._best, None
         if best is None:
             return
-        path = self._folder.new(best.wall_s, ".jpg", f"{file_word(best.label)}-{best.score:.2f}")
         try:
+            path = self._folder.new(best.wall_s, ".jpg", f"{file_word(best.label)}-{best.score:.2f}")
+            self._folder.writing = {path}
             make_parent(path)
             write_atomically(path, best.jpeg)
         except OutputError:
-            self._folder.sweep()
+            # It waits for the disk, and for a better one.
+            self._best = best
+            self._folder.fail()
+            KEEPER.hurry()
             raise
+        finally:
+            self._folder.writing = set()
         self.outputs = [path]
-        self._folder.sweep(path)
 
 
 def _cropped(image: Image, box: tuple[float, float, float, float], scale: float) -> Image:

@@ -2,17 +2,62 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from edge.frame import Image
+from edge.frame import Frame, Image
 from edge.result import Result
 from edge.sinks.base import Overlay
+from edge.sinks.video import DEFAULT_FPS, PICTURE_FPS
+
+MAX_GAP_S = 5.0
+"""What follows after a longer silence begins a file of its own, whose name tells when."""
+
+_MOST_FPS = 60.0
+"""Some streams announce the ticks of their clock as their rate."""
+
+_FRAMES = 64
+"""From so many frames a rate is taken."""
 
 _UNSAFE = re.compile(r"[^\w.+]+")
+
+
+def clock_s(frame: Frame) -> float:
+    """Return when a frame was taken: by the monotonic clock, or by the media's own where it is a video file."""
+    return frame.captured_s if frame.live or frame.still else frame.timestamp_s
+
+
+class Rate:
+    """How many frames a second really come: what is announced is often more than what is looked at.
+
+    A video of the announced rate would have each frame several times, at the cost of encoding each.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing known."""
+        self._at_s: deque[float] = deque(maxlen=_FRAMES)
+
+    def note(self, at_s: float) -> None:
+        """Count a frame, taken at a time in seconds of any clock."""
+        if self._at_s and not 0 <= at_s - self._at_s[-1] <= MAX_GAP_S:
+            self._at_s.clear()
+        self._at_s.append(at_s)
+
+    def fps(self, frame: Frame) -> float:
+        """Return a rate for a video that begins with a frame: at most what its source announces."""
+        if frame.still:
+            return PICTURE_FPS
+        announced = frame.fps if frame.fps is not None and frame.fps <= _MOST_FPS else None
+        if len(self._at_s) < _FRAMES or (took_s := self._at_s[-1] - self._at_s[0]) <= 0:
+            return announced or DEFAULT_FPS
+        # A little more, so that frames that come unevenly are all in it.
+        real = min(_MOST_FPS, math.ceil((len(self._at_s) - 1) / took_s + 0.25))
+        return float(real) if announced is None else min(announced, real)
 
 
 class View:
