@@ -178,9 +178,8 @@ def _details(rows: list[dict[str, Any]]) -> list[str]:
             said = (
                 f"First {found['edge_s']:.0f} s {number(found['first_fps'])} fps, last {number(found['last_fps'])} fps"
             )
-            out.append(
-                f'<h2>Sustained</h2><div class="card">{svg.over_time(found["windows"])}</div><p>{said}{drop}.</p>'
-            )
+            out.append(f"<h2>Sustained: {escape(words.worker(row))}</h2>")
+            out.append(f'<div class="card">{svg.over_time(found["windows"])}</div><p>{said}{drop}.</p>')
     for row in rows:
         for mode, found in row["modes"].items():
             if not found.get("stages"):

@@ -41,6 +41,7 @@ class Turn:
         age_ms: Of each result: from capture to result.
         dropped: Frames that a newer one replaced.
         found: Objects in all frames.
+        keep: Whether the times of stages are kept; an hour of them would need memory.
     """
 
     frames: int = 0
@@ -51,9 +52,12 @@ class Turn:
     age_ms: list[float] = field(default_factory=list)
     dropped: int = 0
     found: int = 0
+    keep: bool = True
 
     def add_stages(self, stage_ms: dict[str, float]) -> None:
         """Keep the times of one frame."""
+        if not self.keep:
+            return
         for stage, ms in stage_ms.items():
             self.stage_ms.setdefault(stage, []).append(ms)
 
@@ -87,24 +91,32 @@ class Clocks:
     cpu: Callable[[], float] = time.process_time
 
 
-def invoke_turn(invoke: Callable[[], float], limit: Limit, clocks: Clocks | None = None) -> Turn:
-    """Run the bare inference."""
+def invoke_turn(invoke: Callable[[], float], limit: Limit, turn: Turn, clocks: Clocks | None = None) -> None:
+    """Run the bare inference.
+
+    Args:
+        invoke: Runs it once; returns milliseconds.
+        limit: When it ends.
+        turn: Empty; filled as it goes on, so that what was measured is there when the user interrupts it.
+        clocks: What time it is.
+    """
     clocks = clocks or Clocks()
     for _ in range(limit.skip):
         invoke()
-    turn = Turn()
     start, cpu = clocks.wall(), clocks.cpu()
     while limit.more(turn.frames, clocks.wall() - start):
-        turn.samples_ms.append(invoke())
+        ms = invoke()
+        turn.samples_ms.append(ms)
         turn.frames += 1
-    turn.elapsed_s, turn.cpu_s = sum(turn.samples_ms) / 1e3, clocks.cpu() - cpu
-    return turn
+        turn.elapsed_s += ms / 1e3
+        turn.cpu_s = clocks.cpu() - cpu
 
 
-def sequential_turn(infer: Infer, reel: Reel, sink: Sink, limit: Limit, clocks: Clocks | None = None) -> Turn:
-    """Take one frame after the other from capture to sink."""
+def sequential_turn(
+    infer: Infer, reel: Reel, sink: Sink, limit: Limit, turn: Turn, clocks: Clocks | None = None
+) -> None:
+    """Take one frame after the other from capture to sink; `turn` as in `invoke_turn`."""
     clocks = clocks or Clocks()
-    turn = Turn()
     start = cpu = 0.0
     number = 0
     while True:
@@ -121,15 +133,14 @@ def sequential_turn(infer: Infer, reel: Reel, sink: Sink, limit: Limit, clocks: 
         sink.write(result)
         end = clocks.wall()
         result.stage_ms["write"] = (end - looked) * 1e3 - result.stage_ms.get("draw", 0.0)
-        if number >= limit.skip:
+        number += 1
+        if number > limit.skip:
             turn.frames += 1
             turn.samples_ms.append((end - begin) * 1e3)
             turn.age_ms.append((looked - captured) * 1e3)
             turn.add_stages(result.stage_ms)
             turn.found += _count(result)
-        number += 1
-    turn.elapsed_s, turn.cpu_s = clocks.wall() - start, clocks.cpu() - cpu
-    return turn
+            turn.elapsed_s, turn.cpu_s = clocks.wall() - start, clocks.cpu() - cpu
 
 
 def overlapping_turn(
@@ -137,10 +148,11 @@ def overlapping_turn(
     reel: Reel,
     sink: Sink,
     limit: Limit,
+    turn: Turn,
     fps: float | None = None,
     on_result: Callable[[float], None] = lambda at_s: None,
     clocks: Clocks | None = None,
-) -> Turn:
+) -> None:
     """Run the real pipeline over frames.
 
     Args:
@@ -148,28 +160,24 @@ def overlapping_turn(
         reel: The frames.
         sink: Where results go.
         limit: When it ends.
+        turn: As in `invoke_turn`.
         fps: Pace of a camera; None for as many frames as it takes.
         on_result: Told of the time of each result that counts, by the wall clock.
         clocks: What time it is.
     """
-    clocks = clocks or Clocks()
-    meter = _Meter(sink, limit, on_result, clocks, ages=fps is not None)
+    meter = _Meter(sink, limit, turn, on_result, clocks or Clocks(), live=fps is not None)
     Pipeline(list(infers), [meter]).run([Feed(reel, meter.more, fps)])
-    turn = meter.turn
-    if fps is not None:
-        turn.stage_ms.pop("capture", None)  # most of it is waiting for the camera's next frame
-    return turn
 
 
 class _Meter:
     """A sink in front of the real one, which notes when results come."""
 
     def __init__(
-        self, sink: Sink, limit: Limit, on_result: Callable[[float], None], clocks: Clocks, ages: bool
+        self, sink: Sink, limit: Limit, turn: Turn, on_result: Callable[[float], None], clocks: Clocks, live: bool
     ) -> None:
         self.outputs: list[Any] = []
-        self.turn = Turn()
-        self._sink, self._limit, self._told, self._clocks, self._ages = sink, limit, on_result, clocks, ages
+        self.turn = turn
+        self._sink, self._limit, self._told, self._clocks, self._live = sink, limit, on_result, clocks, live
         # Frames on their way fill the pipeline: results come evenly only behind them.
         self._skip = limit.skip
         self._number = 0
@@ -198,16 +206,21 @@ class _Meter:
         turn.frames += 1
         turn.elapsed_s = self._clocks.wall() - self._start
         turn.cpu_s = self._clocks.cpu() - self._cpu
-        if self._ages:
+        if self._live:
             turn.age_ms.append(age_ms)
         turn.dropped += result.dropped
         turn.found += _count(result)
         self._told(self._clocks.wall())
 
     def _keep(self) -> None:
-        if self._previous is not None:
-            self.turn.add_stages(self._previous.stage_ms)
-            self._previous = None
+        if self._previous is None:
+            return
+        stages = self._previous.stage_ms
+        if self._live:
+            # Most of it is waiting for the camera's next frame.
+            stages = {stage: ms for stage, ms in stages.items() if stage != "capture"}
+        self.turn.add_stages(stages)
+        self._previous = None
 
     def close(self) -> None:
         self._keep()

@@ -43,7 +43,7 @@ def mode_row(turns: Sequence[Turn]) -> dict[str, Any]:
 def doubts(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Say what makes a comparison of these variants doubtful."""
     said = []
-    shaky = {row["key"]: (row["latency"] or {}).get("spread", 0.0) for row in rows}
+    shaky = {row["key"]: (row["latency"] or {}).get("spread") or 0.0 for row in rows}
     worst = max(shaky, key=lambda key: shaky[key], default=None)
     if worst is not None and shaky[worst] > DOUBTFUL_SPREAD:
         said.append(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,72 +20,16 @@ from edge.benchmark import environment as surroundings
 from edge.benchmark.clip import write_clip
 from edge.benchmark.environment import Environment, Load
 from edge.benchmark.feed import Reel
-from edge.benchmark.measure import MODES, SINKS, Limit, Turn, invoke_turn, overlapping_turn, sequential_turn
+from edge.benchmark.measure import SINKS, Limit, Turn, invoke_turn, overlapping_turn, sequential_turn
+from edge.benchmark.plan import Plan
 from edge.benchmark.rounds import interleaved, share
-from edge.benchmark.subject import Subject
+from edge.benchmark.subject import Subject, interpreters
 from edge.benchmark.sustained import Recorder, summary
 from edge.benchmark.variant import Variant
 from edge.device import DeviceReadings, read_device
-from edge.errors import BackendError, EdgeError, InputError
+from edge.errors import BackendError, EdgeError
+from edge.pipeline import Infer
 from edge.sinks import Sink
-from edge.spec.resolve import Overrides
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be measured.
-
-    Attributes:
-        variants: What is compared.
-        overrides: What the user says about the models.
-        modes: Of `MODES`.
-        source: A file; None for a clip of our own.
-        sink: What is done with results, a key of `SINKS`.
-        warmup: Bare inferences before the first round.
-        runs: Inferences or frames of each mode of each variant, in all rounds together.
-        seconds: Time for them, if that ends first.
-        rounds: Turns of each variant.
-        fps: Pace of the imagined camera; None for that of the source, 30 for pictures.
-        starts: Cold starts of each variant.
-        minutes: Of a sustained run behind the rest; 0 for none.
-        profile: Whether operators are timed.
-        idle_s: How long others are looked at before.
-    """
-
-    variants: Sequence[Variant]
-    overrides: Overrides = field(default_factory=Overrides)
-    modes: Sequence[str] = MODES
-    source: str | None = None
-    sink: str = "jpeg"
-    warmup: int = 10
-    runs: int = 200
-    seconds: float = 5.0
-    rounds: int = 5
-    fps: float | None = None
-    starts: int = 3
-    minutes: float = 0.0
-    profile: bool = False
-    idle_s: float = 1.0
-
-    def check(self) -> None:
-        """Raise InputError where a number is out of range."""
-        for flag, value, lowest in (
-            ("--warmup", self.warmup, 0),
-            ("--runs", self.runs, 1),
-            ("--rounds", self.rounds, 1),
-            ("--cold-starts", self.starts, 0),
-            ("--minutes", self.minutes, 0),
-        ):
-            if not lowest <= value <= 1e6:
-                raise InputError(f"{flag} {value:g}: expected {lowest} or more")
-        for flag, given in (("--seconds", self.seconds), ("--fps", self.fps)):
-            if given is not None and not 0 < given <= 1e6:
-                raise InputError(f"{flag} {given:g}: expected a number above 0")
-        if self.minutes and len(self.variants) > 1:
-            raise InputError(
-                f"--minutes: {len(self.variants)} variants; one after the other would find the device hot already, so "
-                "run each alone, after a pause"
-            )
 
 
 class Measurement:
@@ -187,32 +131,35 @@ class Measurement:
                 if key in self._problems or (mode == "throughput" and key not in throughput):
                     continue
                 self._progress(f"round {number + 1} of {plan.rounds}: {key}, {mode}")
+                infers = self._infers(mode, self._subjects[key])
+                if infers is None:
+                    continue
+                # Kept before it is filled: what was measured is there when the user interrupts it.
+                turn = Turn()
+                self._turns[key][mode].append(turn)
                 try:
-                    turn = self._turn(mode, self._subjects[key], reel, sinks[key], limit)
+                    self._take(mode, self._subjects[key], infers, reel, sinks[key], limit, turn)
                 except BackendError as error:
                     # One that fails ends its own measurement, not that of the others.
                     self._problems[key] = str(error)
                     break
-                if turn is not None:
-                    self._turns[key][mode].append(turn)
 
-    def _turn(self, mode: str, subject: Subject, reel: Reel, sink: Sink, limit: Limit) -> Turn | None:
+    def _infers(self, mode: str, subject: Subject) -> list[Infer] | None:
+        return subject.several() if mode == "throughput" else [subject.infer]
+
+    def _take(
+        self, mode: str, subject: Subject, infers: list[Infer], reel: Reel, sink: Sink, limit: Limit, turn: Turn
+    ) -> None:
+        """Take one turn in a mode."""
         if mode == "invoke":
             switches, start = surroundings.involuntary_switches(), time.perf_counter()
-            turn = invoke_turn(subject.invoke, limit)
+            invoke_turn(subject.invoke, limit, turn)
             self._switches += surroundings.involuntary_switches() - switches
             self._invoke_s += time.perf_counter() - start
-            return turn
-        if mode == "sequential":
-            return sequential_turn(subject.infer, reel, sink, limit)
-        if mode == "pipelined":
-            return overlapping_turn([subject.infer], reel, sink, limit)
-        if mode == "live":
-            return overlapping_turn([subject.infer], reel, sink, limit, self._camera_fps(reel))
-        infers = subject.several()
-        if infers is None:
-            return None
-        return overlapping_turn(infers, reel, sink, limit)
+        elif mode == "sequential":
+            sequential_turn(subject.infer, reel, sink, limit, turn)
+        else:
+            overlapping_turn(infers, reel, sink, limit, turn, self._camera_fps(reel) if mode == "live" else None)
 
     def _camera_fps(self, reel: Reel) -> float:
         return self.plan.fps or reel.fps or 30.0
@@ -247,7 +194,7 @@ class Measurement:
         self._progress(f"{minutes:g} minutes of {key}, {len(infers)} at a time")
         self._recorder = Recorder(time.perf_counter(), read_device)
         limit = Limit(1 << 62, minutes * 60.0, skip=0)
-        overlapping_turn(infers, reel, sinks[key], limit, on_result=self._recorder.add)
+        overlapping_turn(infers, reel, sinks[key], limit, Turn(keep=False), on_result=self._recorder.add)
 
     def report(self) -> dict[str, Any]:
         """Return what was measured so far, as `docs/benchmark.md` describes it."""
@@ -302,19 +249,21 @@ class Measurement:
             "modes": {},
             "cold": self._cold.get(key),
             "profile": self._profiles.get(key),
-            "sustained": None if self._recorder is None else summary(self._recorder.windows),
+            "sustained": None,
         }
         if subject is None:
             return row
         row |= subject.facts
+        if self._recorder is not None:
+            row["sustained"] = {**summary(self._recorder.windows), "interpreters": interpreters(variant) or 1}
         row["latency"] = self._latency(key, subject)
         for mode, turns in self._turns[key].items():
             if mode == "throughput" and not turns:
                 turns = self._shared_throughput(variant)
-            if mode != "invoke" and turns:
+            if mode != "invoke" and any(turn.frames for turn in turns):
                 row["modes"][mode] = rows.mode_row(turns)
         if "throughput" in row["modes"]:
-            row["modes"]["throughput"]["interpreters"] = len(subject.several() or ()) or None
+            row["modes"]["throughput"]["interpreters"] = interpreters(variant)
         return row
 
     def _shared_throughput(self, variant: Variant) -> list[Turn]:

@@ -9,6 +9,9 @@ import numpy as np
 
 PERCENTILES = (5, 50, 90, 95, 99)
 RESAMPLES = 4000
+SAME = 0.05
+"""Differences below this share are none that a user would notice."""
+
 FEWEST_ROUNDS = 4
 """Rounds below which no interval is stated: there are too few ways to draw from them."""
 
@@ -48,12 +51,10 @@ def percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
     }
 
 
-def spread(rounds: Sequence[float]) -> float:
-    """Return how far rounds lie apart: half of highest minus lowest, as a share of their median; 0 for one round."""
-    if len(rounds) < 2:
-        return 0.0
-    middle = float(np.median(rounds))
-    return (max(rounds) - min(rounds)) / 2 / middle if middle > 0 else 0.0
+def spread(rounds: Sequence[float]) -> float | None:
+    """Return how far rounds lie apart: half of highest minus lowest, as a share of their median; None for one round."""
+    middle = float(np.median(rounds)) if len(rounds) > 1 else 0.0
+    return (max(rounds) - min(rounds)) / 2 / middle if middle > 0 else None
 
 
 class Ratio(NamedTuple):
@@ -71,12 +72,18 @@ class Ratio(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What may be said of it: "faster", "slower", "no difference", or "too few rounds"."""
+        """What may be said of it.
+
+        "faster" and "slower": all of the interval lies on one side of 1. "no difference": all of it lies within
+        `SAME` of 1. "cannot tell": it holds 1, and differences that matter. "too few rounds": there is none.
+        """
         if np.isnan(self.low):
             return "too few rounds"
         if self.high < 1:
             return "faster"
-        return "slower" if self.low > 1 else "no difference"
+        if self.low > 1:
+            return "slower"
+        return "no difference" if 1 - SAME < self.low and self.high < 1 + SAME else "cannot tell"
 
 
 def compare(new: Sequence[float], old: Sequence[float], seed: int = 0) -> Ratio:

@@ -94,8 +94,8 @@ class Subject:
 
     def several(self) -> list[Infer] | None:
         """Return as many one-thread interpreters as there are cores, four at most; None where that makes no sense."""
-        count = min(MOST_INTERPRETERS, usable_cores())
-        if self.variant.delegate != "cpu" or count < 2:
+        count = interpreters(self.variant)
+        if count is None:
             return None
         while len(self._infers) < count:
             variant = Variant(self.variant.path, 1, "cpu", self.variant.size_wh)
@@ -109,6 +109,13 @@ class Subject:
         for backend in self._backends:
             backend.close()
         self._backends = []
+
+
+def interpreters(variant: Variant) -> int | None:
+    """Return how many interpreters throughput mode has; None where several make no sense."""
+    count = min(MOST_INTERPRETERS, usable_cores())
+    # Accelerators take one inference at a time.
+    return count if variant.delegate == "cpu" and count > 1 else None
 
 
 def open_variant(variant: Variant, overrides: Overrides) -> LoadedModel:

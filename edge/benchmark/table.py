@@ -219,7 +219,7 @@ def _sustained(rows: list[dict[str, Any]]) -> list[RenderableType]:
             said += f": {'a drop of' if found['drop'] >= 0 else 'a rise of'} {abs(found['drop']):.1%}"
         if found["hottest_c"] is None:
             said += "; this kernel shows no temperature"
-        parts.append(_titled(f"Sustained: {words.title(row)}", table, Text(said, style="bold")))
+        parts.append(_titled(f"Sustained: {words.worker(row)}", table, Text(said, style="bold")))
     return parts
 
 

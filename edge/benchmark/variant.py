@@ -60,13 +60,13 @@ def variants(
     Raises:
         InputError: A value is no such thing, two variants are the same, or there are too many.
     """
-    base = threads or default_threads()
+    base = default_threads() if threads is None else threads
     counts = [_threads(text) for text in sweeps.get("threads", ())] or [base]
     delegates = list(sweeps.get("delegate", ())) or [delegate]
     sizes: list[tuple[int, int] | None] = [_size(text) for text in sweeps.get("size", ())]
     sizes = sizes or [None]
-    if base < 1:
-        raise InputError(f"--threads {base}: expected 1 or more")
+    if not 1 <= base <= 64:
+        raise InputError(f"--threads {base}: expected a number from 1 to 64")
     labels = labelled(paths)
     found = [Variant(path, t, d, s, labels[path]) for path, d, s, t in product(paths, delegates, sizes, counts)]
     if len(found) > MOST_VARIANTS:

@@ -46,6 +46,12 @@ def title(row: dict[str, Any]) -> str:
     return f"{str(row['label']).removesuffix('.tflite')}, {how(row)}"
 
 
+def worker(row: dict[str, Any]) -> str:
+    """Return what a sustained run had at work."""
+    count = row["sustained"]["interpreters"]
+    return title(row) if count == 1 else f"{short(row)}, CPU, {count} interpreters of one thread"
+
+
 def fps(row: dict[str, Any], mode: str) -> float | None:
     """Return the frames per second of a mode; None where it was not measured."""
     value = (row["modes"].get(mode) or {}).get("fps")

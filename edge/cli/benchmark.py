@@ -17,7 +17,7 @@ from edge.errors import InputError, OutputError
 from edge.zoo.cache import find_model
 
 if TYPE_CHECKING:
-    from edge.benchmark.run import Measurement, Plan
+    from edge.benchmark.plan import Plan
 
 _WHAT, _LENGTH, _REPORT = "What is compared", "How long", "Reports"
 
@@ -151,7 +151,7 @@ def benchmark(
         _write(report, None if old is None else compare_reports(report, old), targets, quiet)
         return
     from edge.benchmark.measure import MODES
-    from edge.benchmark.run import Plan
+    from edge.benchmark.plan import Plan
     from edge.benchmark.variant import Variant, parse_sweeps, variants
     from edge.spec.resolve import Overrides
 
@@ -192,15 +192,14 @@ def benchmark(
         minutes=minutes,
         profile=profile,
     )
-    measurement, interrupted = measured(plan, quiet)
-    report = measurement.report()
+    report, interrupted = measured(plan, quiet)
     _write(report, None if old is None else compare_reports(report, old), targets, quiet)
     if interrupted:
         raise KeyboardInterrupt
 
 
-def measured(plan: Plan, quiet: bool) -> tuple[Measurement, bool]:
-    """Measure with a progress line; returns the measurement, and whether the user interrupted it."""
+def measured(plan: Plan, quiet: bool) -> tuple[dict[str, Any], bool]:
+    """Measure with a progress line; returns the report, and whether the user interrupted it."""
     from edge.benchmark.run import Measurement
 
     interrupted = False
@@ -210,7 +209,7 @@ def measured(plan: Plan, quiet: bool) -> tuple[Measurement, bool]:
             measurement.run()
         except KeyboardInterrupt:
             interrupted = True
-    return measurement, interrupted
+        return measurement.report(), interrupted
 
 
 @contextmanager
