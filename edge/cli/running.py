@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from edge.sinks import Sink
     from edge.sources import Source, SourceOptions
 
+_OPEN_S = 30.0
+"""How long a camera may take to open: its driver's own time-outs are shorter."""
+
 Sources = Annotated[
     list[str],
     typer.Option(
@@ -281,15 +284,22 @@ def open_sources(
     from edge.cv import require_opencv
 
     require_opencv()
-    from edge.sources import SourceOptions, expand_sources, open_source
+    from edge.sources import SourceOptions, expand_sources, is_live, open_source
+    from edge.sources.reader import Opening
     from edge.sources.reconnect import ReconnectingSource
 
     options = options or SourceOptions()
+    names = expand_sources(uris)
+    # Side by side: each takes seconds. And the main thread stays free for signals.
+    openings = {name: Opening(name, partial(open_source, name, options)) for name in names if is_live(name)}
+    for begun in openings.values():
+        stack.callback(begun.give_up)
     sources: list[Source] = []
-    for uri in expand_sources(uris):
-        source = open_source(uri, options)
+    for name in names:
+        opening = openings.pop(name, None)
+        source = open_source(name, options) if opening is None else opening.result(_OPEN_S)
         if source.live:
-            source = ReconnectingSource(uri, options, give_up_s=give_up_s, opened=source)
+            source = ReconnectingSource(name, options, give_up_s=give_up_s, opened=source)
         sources.append(stack.enter_context(source))
     return sources
 

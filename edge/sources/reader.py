@@ -1,4 +1,4 @@
-"""Reader: a thread for the calls into OpenCV and drivers, which may not come back."""
+"""Threads for the calls into OpenCV and drivers, which may not come back: Opening and Reader."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from edge.errors import EdgeError, SourceLostError
+from edge.errors import EdgeError, SourceError, SourceLostError
 from edge.frame import Frame
-from edge.sources.base import Source
+from edge.sources.base import Source, without_credentials
 
 
 class Reader:
@@ -105,3 +105,58 @@ class Reader:
                 self.dropped += waiting is not None
             if waiting is None:
                 self._wake.put(None)
+
+
+class Opening:
+    """A source that is being opened in a thread of its own: a driver or library may not come back from it."""
+
+    def __init__(self, uri: str, open_it: Callable[[], Source]) -> None:
+        """Begin.
+
+        Args:
+            uri: What is opened.
+            open_it: Opens it.
+        """
+        self._name = without_credentials(uri)
+        self._open = open_it
+        self._results: queue.SimpleQueue[Source | Exception] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._given_up = False
+        threading.Thread(target=self._run, name="edge-open", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            source = self._open()
+        except Exception as error:  # a thread's boundary: raised again by `result`
+            self._results.put(error)
+            return
+        with self._lock:
+            if not self._given_up:
+                self._results.put(source)
+                return
+        source.close()
+
+    def result(self, timeout_s: float) -> Source:
+        """Wait for the source.
+
+        Raises:
+            SourceError: It cannot be opened, or not in time.
+        """
+        try:
+            result = self._results.get(timeout=timeout_s)
+        except queue.Empty:
+            self.give_up()
+            raise SourceError(
+                f"{self._name}: it does not open within {timeout_s:g} s: its driver or library hangs"
+            ) from None
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def give_up(self) -> None:
+        """Want it no more: it is closed once it is open."""
+        with self._lock:
+            self._given_up = True
+            result = None if self._results.empty() else self._results.get()
+        if result is not None and not isinstance(result, Exception):
+            result.close()

@@ -21,6 +21,7 @@ from edge.errors import SourceError, SourceLostError
 from edge.frame import Frame
 from edge.sources import SourceOptions, open_source, reconnect
 from edge.sources.base import SourceBase
+from edge.sources.reader import Opening
 from edge.sources.reconnect import Backoff, ReconnectingSource, SourceEvent
 
 WAIT_S = 30
@@ -463,3 +464,34 @@ def test_the_wait_grows_with_attempts_in_vain_and_begins_anew_after_a_steady_tim
     one = watch(ReconnectingSource("cam", backoff=Backoff(steady_s=0.3)))
     one.until(lambda: len(waits) >= 8)
     assert waits[:8] == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_opening_is_waited_for_and_no_longer() -> None:
+    leave, script = threading.Event(), Script(1)
+    opening = Opening("rtsp://u:s3cret@cam/x", lambda: leave.wait(WAIT_S) and script)
+    with pytest.raises(SourceError, match=r"rtsp://\*\*\*@cam/x: it does not open within 0\.1 s"):
+        opening.result(0.1)
+    leave.set()
+    deadline = time.monotonic() + WAIT_S
+    while not script.closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert script.closed == 1  # nobody wants it any more
+
+
+def test_opening_raises_what_went_wrong_and_closes_what_is_not_wanted() -> None:
+    def fail() -> Script:
+        raise SourceError("cam: gone")
+
+    with pytest.raises(SourceError, match="cam: gone"):
+        Opening("cam", fail).result(WAIT_S)
+    script = Script(1)
+    opening = Opening("cam", lambda: script)
+    assert opening.result(WAIT_S) is script
+    opening.give_up()
+    assert script.closed == 0
+    unwanted = Opening("cam", lambda: script)
+    deadline = time.monotonic() + WAIT_S
+    while unwanted._results.empty() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    unwanted.give_up()
+    assert script.closed == 1
