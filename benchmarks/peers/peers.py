@@ -182,9 +182,8 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         worker.close()
     best = statistics.median(end["edge-throughput"])
     print(f"\n{name} ({network}), {threads} threads, {arguments.rounds} rounds, median (least-most) of ms per frame\n")
-    print(
-        "| | bare invoke | end to end | x edge's throughput mode | boxes that differ from edge's |\n|---|---|---|---|---|"
-    )
+    print("| | bare invoke | end to end | x edge's throughput mode | boxes that differ from edge's |")
+    print("|---|---|---|---|---|")
     for engine, _ in workers:
         ratio = statistics.median(end[engine]) / best
         differs = "-"
