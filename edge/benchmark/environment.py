@@ -101,6 +101,8 @@ def read_times(root: Path = Path("/"), now: Callable[[], float] = time.monotonic
         fields = (root / "proc/stat").read_text().split("\n", 1)[0].split()[1:]
         # The name in brackets may hold spaces and brackets.
         own = (root / "proc/self/stat").read_text().rpartition(")")[2].split()
+        if len(fields) < 4 or len(own) < 15:
+            return None
         user, nice, system, _, _, irq, softirq, steal = (int(field) for field in [*fields, *"0" * 8][:8])
         own_ticks = sum(int(field) for field in own[11:15])
     except (OSError, ValueError):

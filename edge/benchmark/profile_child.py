@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from edge.benchmark.profile import library_path
@@ -141,6 +142,12 @@ def _events(lite: _LiteRt, profiler: Any) -> list[tuple[str, int, float]]:
         return []
     events = (_Event * count.value)()
     lite.call("LiteRtGetProfilerEvents", profiler, count, events)
+    return operators(events)
+
+
+def operators(events: Iterable[Any]) -> list[tuple[str, int, float]]:
+    """Return name, node and milliseconds of the operators among a profiler's events."""
+    events = list(events)
     inside = any(event.kind == _DELEGATE_PROFILED for event in events)
     found = []
     for event in events:
