@@ -115,7 +115,13 @@ def debian(folder: Path, suite: str, architecture: str, python: str, *packages: 
     root = folder / f"{suite}-{architecture}"
     command = [bootstrap, "--quiet", "--variant=extract", f"--architectures={architecture}"]
     wanted = ",".join(("python3", "libstdc++6", *packages))
-    done = subprocess.run([*command, f"--include={wanted}", suite, str(root)], capture_output=True, text=True)
+    # The host's own mirrors first; with their security updates, which may be in the middle of an update themselves.
+    for mirror in ([], ["http://deb.debian.org/debian"]):
+        shutil.rmtree(root, ignore_errors=True)
+        full = [*command, f"--include={wanted}", suite, str(root), *mirror]
+        done = subprocess.run(full, capture_output=True, text=True)
+        if not done.returncode:
+            break
     if done.returncode:
         pytest.skip(f"Debian {suite} for {architecture} cannot be made: {done.stderr.strip().splitlines()[-1:]}")
     for name in ("lib", "bin", "sbin"):

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from edge.errors import ModelFileError
 from edge.spec.flatbuffer import Table
-from edge.spec.sanity import check_graphs
+from edge.spec.sanity import POSTPROCESS, check_graphs
 
-POSTPROCESS = "TFLite_Detection_PostProcess"
 METADATA = "TFLITE_METADATA"
 
 _NAMES = {0: "ADD", 3: "CONV_2D", 6: "DEQUANTIZE", 9: "FULLY_CONNECTED", 14: "LOGISTIC", 22: "RESHAPE", 25: "SOFTMAX"}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from edge.errors import ModelFileError
 from edge.spec.flatbuffer import Buffer, Table
+from edge.spec.flexbuffer import check_map
 
 MAX_TENSOR_BYTES = 1 << 30
 """Of one tensor: beyond lies only exhausted memory. A float picture of 8192 x 8192 has 805 million."""
@@ -25,6 +26,9 @@ has them."""
 _SAME_KIND = {0, 1, 2, 3, 4, 14, 17, 18, 19, 21, 22, 23, 28, 34, 39, 41, 43, 45, 54, 55, 57, 97, 98, 117}
 """Operators, as BuiltinOperator numbers them, whose output has the kind of their picture: arithmetic, convolution,
 pooling, activation, resizing, reshaping."""
+
+_CUSTOM = 32
+POSTPROCESS = "TFLite_Detection_PostProcess"
 
 _PICTURE = {67: 2, 49: 1}
 """Which input that is, where it is not the first: TRANSPOSE_CONV, SPLIT."""
@@ -50,7 +54,7 @@ def check_graphs(data: Buffer) -> None:
     """
     model = Table.root(data)
     full = [bool(buffer.extent(0)[1]) or buffer.integer(1, "Q") > 1 for buffer in model.tables(4)]
-    codes = [max(code.integer(0, "b"), code.integer(3, "i")) for code in model.tables(1)]
+    codes = [(max(code.integer(0, "b"), code.integer(3, "i")), code.string(1)) for code in model.tables(1)]
     graphs = model.tables(2)
     if not graphs:
         raise ModelFileError("the model has no graph")
@@ -84,11 +88,11 @@ def _tensor(table: Table, full: Sequence[bool]) -> _Tensor:
     return _Tensor(kind, shape, full[buffer])
 
 
-def _check_operator(operator: Table, codes: Sequence[int], tensors: Sequence[_Tensor]) -> None:
+def _check_operator(operator: Table, codes: Sequence[tuple[int, str]], tensors: Sequence[_Tensor]) -> None:
     number = operator.integer(0, "I")
     if number >= len(codes):
         raise ModelFileError(f"an operator is number {number} of {len(codes)}")
-    code = codes[number]
+    code, name = codes[number]
     inputs, outputs = operator.integers(1, "i"), operator.integers(2, "i")
     at = _PICTURE.get(code, 0)
     for place, index in enumerate(inputs):
@@ -99,6 +103,10 @@ def _check_operator(operator: Table, codes: Sequence[int], tensors: Sequence[_Te
         _known(index, tensors, "an operator's output")
         if tensors[index].constant:
             raise ModelFileError("an operator writes to a constant")
+    if code == _CUSTOM and name == POSTPROCESS:
+        if len(inputs) != 3 or len(outputs) != 4:
+            raise ModelFileError(f"{POSTPROCESS} has {len(inputs)} inputs and {len(outputs)} outputs, expected 3 and 4")
+        check_map(operator.data(5))
     if (code in _SAME_KIND or code in _PICTURE) and len(inputs) > at:
         kind = tensors[inputs[at]].kind
         if any(tensors[index].kind != kind for index in outputs):

@@ -143,3 +143,56 @@ def test_what_a_message_quotes_cannot_steer_a_terminal() -> None:
     error = InputError("a\x1b[2Jb\nedge: all is well\u2028\u202e\udcff ü ??")
     assert str(error) == "a?[2Jb?edge: all is well??? ü ??"
     assert isinstance(error, EdgeError) and f"{error}" == str(error)
+
+
+SSD = tiny_detector("ssd_postprocess").model
+
+
+def options(change: Callable[[bytearray], None]) -> Callable[[Any], None]:
+    def spoil(model: Any) -> None:
+        (operator,) = (o for o in graph(model).operators if o.customOptions is not None)
+        data = bytearray(bytes(bytearray(operator.customOptions)))
+        change(data)
+        operator.customOptions = list(data)
+
+    return spoil
+
+
+def put(at: int, value: int) -> Callable[[Any], None]:
+    return options(lambda data: data.__setitem__(at, value))
+
+
+def huge_count(data: bytearray) -> None:
+    at = data.rindex(bytes([10, 0, 0, 0, 0, 0, 0, 0]))  # max_detections
+    data[at + 7] = 0x80
+
+
+BROKEN_OPTIONS = {
+    "none": (options(lambda data: data.clear()), "lacks its options"),
+    "no map": (put(-2, 0), "are no map"),
+    "odd width": (put(-1, 3), "are broken"),
+    "root outside": (put(-3, 255), "point outside of them"),
+    "text for a number": (put(-4, 0x15), "something else than numbers"),
+    "huge count": (options(huge_count), "an option of a custom operator is 9223372036854775818, expected 0 to"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_OPTIONS)
+def test_options_of_the_post_processing_are_checked(name: str, tmp_path: Path) -> None:
+    spoil, telling = BROKEN_OPTIONS[name]
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(SSD, spoil))
+    with pytest.raises(ModelFileError) as caught:
+        check_model(path)
+    assert telling in str(caught.value)
+
+
+def test_post_processing_in_the_wrong_place(tmp_path: Path) -> None:
+    def spoil(model: Any) -> None:
+        custom = next(o for o in graph(model).operators if o.customOptions is not None)
+        graph(model).operators[0].opcodeIndex = custom.opcodeIndex
+
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(SSD, spoil))
+    with pytest.raises(ModelFileError, match="TFLite_Detection_PostProcess has .* expected 3 and 4"):
+        check_model(path)
