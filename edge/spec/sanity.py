@@ -15,8 +15,9 @@ from edge.errors import ModelFileError
 from edge.spec.flatbuffer import Buffer, Table
 from edge.spec.flexbuffer import check_map
 
-MAX_TENSOR_BYTES = 1 << 30
-"""Of one tensor: beyond lies only exhausted memory. A float picture of 8192 x 8192 has 805 million."""
+MAX_CONSTANT_BYTES = 1 << 30
+MAX_TENSOR_BYTES = 256 << 20
+"""Of one tensor that is computed: beyond lies only exhausted memory. A float picture of 4096 x 4096 has 201 million."""
 
 _BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 8: 64, 9: 8, 10: 64, 11: 128, 12: 64, 15: 32, 16: 16}
 _BITS |= {17: 4, 18: 16, 19: 2, 20: 4, 21: 8, 22: 8}
@@ -29,6 +30,10 @@ pooling, activation, resizing, reshaping."""
 
 _CUSTOM = 32
 POSTPROCESS = "TFLite_Detection_PostProcess"
+
+_DEQUANTIZE = 6
+_LEVELS = {3: (0, 255), 7: (-32768, 32767), 9: (-128, 127)}
+"""Kind of value -> the range that its zero point lies in."""
 
 _PICTURE = {67: 2, 49: 1}
 """Which input that is, where it is not the first: TRANSPOSE_CONV, SPLIT."""
@@ -66,8 +71,9 @@ def check_graphs(data: Buffer) -> None:
         for index in graph.integers(1, "i"):
             if tensors[index].constant:
                 raise ModelFileError("an input of its graph is a constant")
+        made = set(graph.integers(1, "i"))
         for operator in graph.tables(3):
-            _check_operator(operator, codes, tensors)
+            _check_operator(operator, codes, tensors, made)
     for definition in model.tables(7):
         graph_index = definition.integer(4, "I")
         count = len(graphs[graph_index].tables(0)) if graph_index < len(graphs) else 0
@@ -80,15 +86,34 @@ def _tensor(table: Table, full: Sequence[bool]) -> _Tensor:
     kind, shape = table.integer(1, "b"), tuple(table.integers(0, "i"))
     if kind not in _BITS:
         raise ModelFileError(f"a tensor holds values of kind {kind}, which no image model has")
-    if any(side < 0 for side in shape) or math.prod(shape) * _BITS[kind] // 8 > MAX_TENSOR_BYTES:
-        raise ModelFileError(f"a tensor of shape {shape[:8]}, expected at most {MAX_TENSOR_BYTES >> 20} MiB")
     buffer = table.integer(2, "I")
     if buffer >= len(full):
         raise ModelFileError(f"a tensor's values lie in buffer {buffer} of {len(full)}")
-    return _Tensor(kind, shape, full[buffer])
+    constant = full[buffer]
+    most = MAX_CONSTANT_BYTES if constant else MAX_TENSOR_BYTES
+    if any(side < 0 for side in shape) or math.prod(shape) * _BITS[kind] // 8 > most:
+        raise ModelFileError(f"a tensor of shape {shape[:8]}, expected at most {most >> 20} MiB")
+    levels = table.table(4)
+    if levels is not None and not constant and kind in _LEVELS:
+        lowest, highest = _LEVELS[kind]
+        if not all(0 < scale < math.inf for scale in levels.numbers(2, "f")):
+            raise ModelFileError("a tensor has a scale that is no positive number")
+        if not all(lowest <= zero <= highest for zero in levels.integers(3, "q")):
+            raise ModelFileError(f"a tensor has a zero point outside of {lowest} to {highest}")
+    return _Tensor(kind, shape, constant)
 
 
-def _check_operator(operator: Table, codes: Sequence[tuple[int, str]], tensors: Sequence[_Tensor]) -> None:
+def _check_operator(
+    operator: Table, codes: Sequence[tuple[int, str]], tensors: Sequence[_Tensor], made: set[int]
+) -> None:
+    """Check one operator.
+
+    Args:
+        operator: It.
+        codes: Kind and custom name of each operator number.
+        tensors: Those of its graph.
+        made: Tensors that have a value without it; its outputs are added.
+    """
     number = operator.integer(0, "I")
     if number >= len(codes):
         raise ModelFileError(f"an operator is number {number} of {len(codes)}")
@@ -103,10 +128,16 @@ def _check_operator(operator: Table, codes: Sequence[tuple[int, str]], tensors: 
         _known(index, tensors, "an operator's output")
         if tensors[index].constant:
             raise ModelFileError("an operator writes to a constant")
+        if index in made:
+            raise ModelFileError(f"tensor {index} is made twice")
+        made.add(index)
     if code == _CUSTOM and name == POSTPROCESS:
         if len(inputs) != 3 or len(outputs) != 4:
             raise ModelFileError(f"{POSTPROCESS} has {len(inputs)} inputs and {len(outputs)} outputs, expected 3 and 4")
         check_map(operator.data(5))
+    if code == _DEQUANTIZE and inputs and outputs and tensors[inputs[0]].constant:
+        if math.prod(tensors[inputs[0]].shape) != math.prod(tensors[outputs[0]].shape):
+            raise ModelFileError("weights are dequantised to another number of values")
     if (code in _SAME_KIND or code in _PICTURE) and len(inputs) > at:
         kind = tensors[inputs[at]].kind
         if any(tensors[index].kind != kind for index in outputs):

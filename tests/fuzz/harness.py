@@ -30,7 +30,7 @@ START_S = 120.0
 CASE_S = 20.0
 """For each other; the slowest takes a hundredth of it."""
 
-MAX_GROWTH_KB = 512 << 10
+MAX_GROWTH_KB = 2 << 20
 """What one small file may take of memory; the network of a Darknet file counts as well."""
 
 Seed = Mapping[str, bytes]
@@ -127,9 +127,16 @@ class Reader:
         self._replies, theirs = os.pipe()
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONMALLOC": "malloc"}
         environment |= {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8", "CUDA_VISIBLE_DEVICES": ""}
-        # The worker answers on descriptor 3: native libraries write to 1 and 2 as they like.
-        command = ["/bin/sh", "-c", f'exec "$0" "$1" 3>&{theirs} >/dev/null 2>&1', sys.executable, str(WORKER)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(theirs,), env=environment, cwd=ROOT)
+        # It answers on a descriptor of its own: native libraries write to 1 and 2 as they like.
+        self._process = subprocess.Popen(
+            [sys.executable, str(WORKER), str(theirs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(theirs,),
+            env=environment,
+            cwd=ROOT,
+        )
         os.close(theirs)
         self._peak_kb = 0
 

@@ -1,7 +1,7 @@
 """A process of its own that reads damaged files, one at a time: whatever happens to it, the tests go on.
 
 Started as a script. Each line of standard input is a JSON list of a target's name and a folder; each is answered by one
-JSON line on file descriptor 3. A target's file or files lie in the folder.
+JSON line on the file descriptor that its argument names. A target's file or files lie in the folder.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def main() -> None:
     """Answer until standard input ends."""
     warnings.simplefilter("error")
     logging.disable()
-    replies = os.fdopen(3, "w", buffering=1)
+    replies = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     for name, folder in requests():
         if name != "darknet":
             resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))

@@ -85,7 +85,8 @@ SPOILED = {
     "text": (on_first_output(type=schema.TensorType.STRING), "values of kind 5, which no image model has"),
     "other kind": (on_first_output(type=schema.TensorType.UINT8), "makes values of another kind than it takes"),
     "negative side": (on_first_output(shape=[1, -5]), "a tensor of shape (1, -5), expected at most"),
-    "huge": (on_first_output(shape=[1, 1 << 15, 1 << 15, 3]), "a tensor of shape (1, 32768, 32768, 3), expected"),
+    "huge": (on_first_output(shape=[1, 1 << 13, 1 << 13, 3]), "a tensor of shape (1, 8192, 8192, 3), expected"),
+    "made twice": (lambda model: set_index("operator.outputs", int(graph(model).inputs[0]))(model), "is made twice"),
     "no buffer": (on_first_output(buffer=99), "a tensor's values lie in buffer 99 of"),
 }
 
@@ -98,6 +99,44 @@ def test_it_is_refused_before_the_runtime_sees_it(name: str, tmp_path: Path) -> 
     with pytest.raises(ModelFileError) as caught:
         LiteRTBackend(path)
     assert telling in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero", "telling"),
+    [
+        (0.0, 0, "a scale that is no positive number"),
+        (-1.0, 0, "a scale that is no positive number"),
+        (float("inf"), 0, "a scale that is no positive number"),
+        (float("nan"), 0, "a scale that is no positive number"),
+        (0.1, 128, "a zero point outside of -128 to 127"),
+        (0.1, -129, "a zero point outside of -128 to 127"),
+    ],
+)
+def test_a_scale_that_is_none(scale: float, zero: int, telling: str, tmp_path: Path) -> None:
+    def spoil(model: Any) -> None:
+        levels = graph(model).tensors[int(graph(model).outputs[0])].quantization
+        levels.scale, levels.zeroPoint = [scale], [zero]
+
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(tiny_classifier("int8").model, spoil))
+    with pytest.raises(ModelFileError, match=telling):
+        check_model(path)
+
+
+def test_weights_that_grow_when_they_are_dequantised(tmp_path: Path) -> None:
+    """The runtime would read beyond the end of the file."""
+
+    def spoil(model: Any) -> None:
+        codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+        dequantize = schema.BuiltinOperator.DEQUANTIZE
+        operator = next(o for o in graph(model).operators if codes[o.opcodeIndex] == dequantize)
+        made = graph(model).tensors[int(operator.outputs[0])]
+        made.shape = [int(made.shape[0]), 1 << 12, *map(int, made.shape[2:])]
+
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(tiny_detector(dtype="float16").model, spoil))
+    with pytest.raises(ModelFileError, match="dequantised to another number of values"):
+        check_model(path)
 
 
 def test_a_signature_that_names_no_tensor(tmp_path: Path) -> None:
