@@ -24,6 +24,7 @@ from edge.cli.run import run
 from edge.cli.service import app as service
 from edge.cli.train import app as train
 from edge.cli.train_detector import detector
+from edge.cli.tune import tune
 from edge.cli.verify import verify
 from edge.errors import EdgeError
 
@@ -75,6 +76,7 @@ app.command(rich_help_panel="On the device")(run)
 app.add_typer(config, name="config", rich_help_panel="On the device")
 app.command(rich_help_panel="On the device")(inspect)
 app.command(rich_help_panel="On the device")(benchmark)
+app.command(rich_help_panel="On the device")(tune)
 app.command(rich_help_panel="On the device")(evaluate)
 app.command(rich_help_panel="On the device")(verify)
 app.command(rich_help_panel="On the device")(doctor)

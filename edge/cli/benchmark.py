@@ -134,7 +134,7 @@ def benchmark(
     """
     files = {"--json": json, "--csv": csv, "--markdown": markdown, "--html": html, "--plot": plot}
     targets = {flag: target for flag, target in files.items() if target is not None}
-    _check_targets(targets, force)
+    check_targets(targets, force)
     from edge.cv import require_opencv
 
     require_opencv()
@@ -225,7 +225,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(text))
 
 
-def _check_targets(targets: dict[str, str], force: bool) -> None:
+def check_targets(targets: dict[str, str], force: bool) -> None:
     """Check that reports destroy nothing, before anything is measured."""
     import os
 
@@ -268,7 +268,7 @@ def _write(report: dict[str, Any], comparison: dict[str, Any] | None, targets: d
             from edge.benchmark.text import to_csv, to_markdown
 
             content = to_csv(report) if flag == "--csv" else to_markdown(report, comparison)
-        _put(target, content)
+        put(target, content)
     if quiet:
         return
     from edge.benchmark.table import WIDTH, print_report
@@ -284,7 +284,8 @@ def report_console(on_stderr: bool, width: int) -> Any:
     return Console(stderr=on_stderr, width=None if stream.isatty() else width)
 
 
-def _put(target: str, content: str | bytes) -> None:
+def put(target: str, content: str | bytes) -> None:
+    """Write a report to a file, or to stdout for -."""
     data = content.encode() if isinstance(content, str) else content
     if target == "-":
         sys.stdout.flush()
