@@ -3,8 +3,8 @@
     python benchmarks/rtsp_outages.py [--rounds 50] [--json FILE]
 
 Serves a stream on 127.0.0.1 (GStreamer), kills the server or stops it with SIGSTOP in turn, lets it go on after a
-random time, and takes the time from then to the first frame. The limit beside it is the wait between attempts that was in
-effect, plus 3 s: opening an RTSP stream takes 2 s of them, in which FFmpeg looks at its first frames.
+random time, and takes the time from then to the first frame. The limit beside it is the wait between attempts that was
+in effect, plus 3 s: opening an RTSP stream takes 2 s of them, in which FFmpeg looks at its first frames.
 """
 
 from __future__ import annotations

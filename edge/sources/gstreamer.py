@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 
 from edge.errors import SourceError
+from edge.sources.attempt import Attempt
 from edge.sources.base import without_credentials
 from edge.sources.options import DEFAULTS, SourceOptions
 from edge.sources.video import CaptureSource
@@ -20,6 +21,10 @@ SYSTEM_OPENCV = (
     "opencv-python wheel"
 )
 """How to come by an OpenCV with GStreamer on Debian, Ubuntu and Raspberry Pi OS."""
+
+
+_START_S = 7.0
+"""How long a pipeline may take to start beside the time-out: a Jetson's camera takes several seconds."""
 
 
 def has_gstreamer() -> bool:
@@ -51,14 +56,37 @@ class GStreamerSource(CaptureSource):
         super().__init__(name, open_pipeline(name, pipeline, options), True, options)
 
 
+_attempts: dict[str, Attempt[Any]] = {}
+"""Pipelines that did not start in time, by their text: one of them may hang for ever; a second of it would be too much."""
+
+
 def open_pipeline(name: str, pipeline: str, options: SourceOptions) -> Any:
     """Return an open cv2.VideoCapture.
 
     Raises:
-        SourceError: The pipeline does not run.
+        SourceError: The pipeline does not run, or does not start in time.
     """
     if "appsink" not in pipeline:
         pipeline = f"{pipeline.rstrip(' !')} ! {APPSINK}"
+    hint = "is each of its elements installed? Try it with gst-launch-1.0"
+    if pipeline in _attempts:
+        if _attempts[pipeline].hangs:
+            raise SourceError(f"{name}: an earlier attempt to start this pipeline still hangs; {hint}")
+        del _attempts[pipeline]
+    limit_s = _START_S + options.open_timeout_s
+    attempt = Attempt(lambda: _start(pipeline, options), lambda capture: capture.release())
+    try:
+        capture = attempt.result(limit_s)
+    except TimeoutError:
+        # OpenCV before 4.8 waits for ever for a pipeline that lacks an element.
+        _attempts[pipeline] = attempt
+        raise SourceError(f"{name}: the pipeline does not start within {limit_s:g} s; {hint}") from None
+    if not capture.isOpened():
+        raise SourceError(f"{name}: GStreamer does not run this pipeline; {hint}")
+    return capture
+
+
+def _start(pipeline: str, options: SourceOptions) -> Any:
     limits = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         round(options.open_timeout_s * 1e3),
@@ -66,9 +94,7 @@ def open_pipeline(name: str, pipeline: str, options: SourceOptions) -> Any:
         round(options.read_timeout_s * 1e3),
     ]
     capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER, limits)
-    if not capture.isOpened() and cv2.__version__.startswith("4.") and int(cv2.__version__.split(".")[1]) < 8:
+    if not capture.isOpened() and tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 8):
         # Older ones have no time-outs, and refuse what they do not know.
         capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
-    if not capture.isOpened():
-        raise SourceError(f"{name}: GStreamer does not run this pipeline; try it with gst-launch-1.0")
     return capture

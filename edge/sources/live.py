@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import socket
 import threading
 import time
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import cv2
 
 from edge.errors import SourceError
+from edge.sources.attempt import Attempt
 from edge.sources.base import without_credentials
 from edge.sources.options import DEFAULTS, SourceOptions, Transport
 from edge.sources.video import CaptureSource
@@ -149,25 +149,15 @@ def _check_reachable(url: str, scheme: str, name: str, timeout_s: float) -> None
 
 def _resolve(host: str, port: int, name: str, timeout_s: float) -> list[Any]:
     """Return the addresses of a host; without a network the system's look-up alone can take half a minute."""
-    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            answers.put(error if isinstance(error, OSError) else OSError(str(error)))
-
-    threading.Thread(target=look_up, name="edge-resolve", daemon=True).start()
     try:
-        answer = answers.get(timeout=timeout_s)
-    except queue.Empty:
+        return Attempt(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)).result(timeout_s)
+    except TimeoutError:
         raise SourceError(
             f"{name}: no connection to {host} (its name is not resolved within {timeout_s:g} s)"
         ) from None
-    if isinstance(answer, OSError):
-        why = answer.strerror or str(answer)
-        raise SourceError(f"{name}: no connection to {host} port {port} ({why})") from answer
-    return answer
+    except (OSError, UnicodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise SourceError(f"{name}: no connection to {host} port {port} ({why})") from error
 
 
 class _Transports:

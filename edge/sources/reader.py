@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from edge.errors import EdgeError, SourceError, SourceLostError
 from edge.frame import Frame
+from edge.sources.attempt import Attempt
 from edge.sources.base import Source, without_credentials
 
 
@@ -108,7 +109,7 @@ class Reader:
 
 
 class Opening:
-    """A source that is being opened in a thread of its own: a driver or library may not come back from it."""
+    """A source that is being opened in a thread of its own."""
 
     def __init__(self, uri: str, open_it: Callable[[], Source]) -> None:
         """Begin.
@@ -118,23 +119,7 @@ class Opening:
             open_it: Opens it.
         """
         self._name = without_credentials(uri)
-        self._open = open_it
-        self._results: queue.SimpleQueue[Source | Exception] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._given_up = False
-        threading.Thread(target=self._run, name="edge-open", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            source = self._open()
-        except Exception as error:  # a thread's boundary: raised again by `result`
-            self._results.put(error)
-            return
-        with self._lock:
-            if not self._given_up:
-                self._results.put(source)
-                return
-        source.close()
+        self._attempt = Attempt(open_it, lambda source: source.close())
 
     def result(self, timeout_s: float) -> Source:
         """Wait for the source.
@@ -143,20 +128,11 @@ class Opening:
             SourceError: It cannot be opened, or not in time.
         """
         try:
-            result = self._results.get(timeout=timeout_s)
-        except queue.Empty:
-            self.give_up()
-            raise SourceError(
-                f"{self._name}: it does not open within {timeout_s:g} s: its driver or library hangs"
-            ) from None
-        if isinstance(result, Exception):
-            raise result
-        return result
+            return self._attempt.result(timeout_s)
+        except TimeoutError as error:
+            said = f"it does not open within {timeout_s:g} s: its driver or library hangs"
+            raise SourceError(f"{self._name}: {said}") from error
 
     def give_up(self) -> None:
-        """Want it no more: it is closed once it is open."""
-        with self._lock:
-            self._given_up = True
-            result = None if self._results.empty() else self._results.get()
-        if result is not None and not isinstance(result, Exception):
-            result.close()
+        """Want it no more: it is closed, now or once it is open."""
+        self._attempt.give_up()

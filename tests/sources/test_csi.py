@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 import types
 from typing import Any
@@ -235,10 +236,33 @@ def test_a_pipeline_of_ones_own(pipelines: type[Pipeline]) -> None:
 
 def test_a_pipeline_that_does_not_run(pipelines: type[Pipeline], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipelines, "runs", False)
-    with pytest.raises(SourceError, match=r"gst://nosuch ! x: .*try it with gst-launch-1\.0"):
+    with pytest.raises(SourceError, match=r"gst://nosuch ! x: .*Try it with gst-launch-1\.0"):
         open_source("gst://nosuch ! x")
     with pytest.raises(SourceError, match="the pipeline is empty"):
         open_source("gst://")
+
+
+def test_a_pipeline_that_does_not_start_is_not_waited_for_nor_tried_beside_itself(
+    pipelines: type[Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave = threading.Event()
+    monkeypatch.setattr(gstreamer, "_START_S", 0.0)
+    monkeypatch.setattr(pipelines, "isOpened", lambda self: leave.wait(30))
+    monkeypatch.setattr(gstreamer.cv2, "__version__", "4.6.0")
+    options = SourceOptions(open_timeout_s=0.1)
+    with pytest.raises(
+        SourceError, match=r"gst://x: the pipeline does not start within 0\.1 s; is each of its elements"
+    ):
+        open_source("gst://x", options)
+    with pytest.raises(SourceError, match="gst://x: an earlier attempt to start this pipeline still hangs"):
+        open_source("gst://x", options)
+    assert len(pipelines.opened) == 1
+    leave.set()
+    deadline = time.monotonic() + 30
+    while pipelines.opened[0].left != -1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pipelines.opened[0].left == -1  # released, since nobody waits for it
+    open_source("gst://x", SourceOptions(open_timeout_s=10)).close()
 
 
 def test_an_opencv_without_gstreamer_is_one_line() -> None:

@@ -491,7 +491,7 @@ def test_opening_raises_what_went_wrong_and_closes_what_is_not_wanted() -> None:
     assert script.closed == 0
     unwanted = Opening("cam", lambda: script)
     deadline = time.monotonic() + WAIT_S
-    while unwanted._results.empty() and time.monotonic() < deadline:
+    while unwanted._attempt.hangs and time.monotonic() < deadline:
         time.sleep(0.01)
     unwanted.give_up()
     assert script.closed == 1
