@@ -116,7 +116,7 @@ def _speed(rows: list[dict[str, Any]]) -> Group:
 def _models(rows: list[dict[str, Any]]) -> Group:
     table = _table(
         "model",
-        "thr.",
+        "on",
         "format",
         "MB",
         words.metric_name(rows).replace("-", "-\n"),
@@ -133,7 +133,7 @@ def _models(rows: list[dict[str, Any]]) -> Group:
         value = words.accuracy(row)
         table.add_row(
             Text(words.short(row)),
-            str(row["num_threads"]),
+            Text(words.where(row)),
             row["format"],
             number(row["model_size_mb"]),
             "-" if value is None else f"{value:.3f}",

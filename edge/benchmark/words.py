@@ -41,6 +41,11 @@ def device(row: dict[str, Any]) -> str:
     return "CPU" if name == "cpu" else name.rpartition("/")[2]
 
 
+def where(row: dict[str, Any]) -> str:
+    """Return what a variant runs on, with its threads on the CPU: "CPU 2", "gpu"."""
+    return f"CPU {row['num_threads']}" if row["delegate"] == "cpu" else device(row)
+
+
 def title(row: dict[str, Any]) -> str:
     """Return what a variant is called."""
     return f"{str(row['label']).removesuffix('.tflite')}, {how(row)}"
@@ -117,7 +122,9 @@ def setting_lines(report: dict[str, Any]) -> list[str]:
             f"at most {settings['runs']} runs or {settings['seconds']:g} s of each mode"
         )
     if source.get("synthetic"):
-        lines.append("The clip shows none of the model's classes: decoding and NMS take longer on a real --source.")
+        lines.append(
+            "The clip shows little that a model knows: decoding, NMS and drawing take longer on a real --source."
+        )
     return lines
 
 
