@@ -35,6 +35,9 @@ _DEQUANTIZE = 6
 _LEVELS = {3: (0, 255), 7: (-32768, 32767), 9: (-128, 127)}
 """Kind of value -> the range that its zero point lies in."""
 
+_SCALES = (1e-20, 1e20)
+"""The runtime divides one by another, in 32 bits."""
+
 _PICTURE = {67: 2, 49: 1}
 """Which input that is, where it is not the first: TRANSPOSE_CONV, SPLIT."""
 
@@ -96,8 +99,8 @@ def _tensor(table: Table, full: Sequence[bool]) -> _Tensor:
     levels = table.table(4)
     if levels is not None and not constant and kind in _LEVELS:
         lowest, highest = _LEVELS[kind]
-        if not all(0 < scale < math.inf for scale in levels.numbers(2, "f")):
-            raise ModelFileError("a tensor has a scale that is no positive number")
+        if not all(_SCALES[0] < scale < _SCALES[1] for scale in levels.numbers(2, "f")):
+            raise ModelFileError(f"a tensor has a scale outside of {_SCALES[0]} to {_SCALES[1]}")
         if not all(lowest <= zero <= highest for zero in levels.integers(3, "q")):
             raise ModelFileError(f"a tensor has a zero point outside of {lowest} to {highest}")
     return _Tensor(kind, shape, constant)

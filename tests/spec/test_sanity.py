@@ -104,10 +104,11 @@ def test_it_is_refused_before_the_runtime_sees_it(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("scale", "zero", "telling"),
     [
-        (0.0, 0, "a scale that is no positive number"),
-        (-1.0, 0, "a scale that is no positive number"),
-        (float("inf"), 0, "a scale that is no positive number"),
-        (float("nan"), 0, "a scale that is no positive number"),
+        (0.0, 0, "a scale outside of"),
+        (-1.0, 0, "a scale outside of"),
+        (float("inf"), 0, "a scale outside of"),
+        (5.8e-39, 0, "a scale outside of"),
+        (float("nan"), 0, "a scale outside of"),
         (0.1, 128, "a zero point outside of -128 to 127"),
         (0.1, -129, "a zero point outside of -128 to 127"),
     ],
