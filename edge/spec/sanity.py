@@ -20,9 +20,13 @@ MAX_TENSOR_BYTES = 256 << 20
 """Of one tensor that is computed: beyond lies only exhausted memory. A float picture of 4096 x 4096 has 201 million."""
 
 _BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 8: 64, 9: 8, 10: 64, 11: 128, 12: 64, 15: 32, 16: 16}
-_BITS |= {17: 4, 18: 16, 19: 2, 20: 4, 21: 8, 22: 8}
-"""Kind of value -> bits. Text, resources and variants (5, 13, 14) are missing: they are no numbers, and no image model
-has them."""
+_BITS |= {13: 32, 17: 4, 18: 16, 19: 2, 20: 4, 21: 8, 22: 8}
+"""Kind of value -> bits. Text and variants (5, 14) are missing: they are no numbers, and no image model has them."""
+
+_RESOURCE = 13
+_MAKES_RESOURCES = 142
+_TAKES_RESOURCES = {143, 144}
+"""VAR_HANDLE; READ_VARIABLE and ASSIGN_VARIABLE: what a model keeps whose variables were not frozen."""
 
 _SAME_KIND = {0, 1, 2, 3, 4, 14, 17, 18, 19, 21, 22, 23, 28, 34, 39, 41, 43, 45, 54, 55, 57, 97, 98, 117}
 """Operators, as BuiltinOperator numbers them, whose output has the kind of their picture: arithmetic, convolution,
@@ -72,7 +76,7 @@ def check_graphs(data: Buffer) -> None:
             for index in graph.integers(field, "i"):
                 _known(index, tensors, what)
         for index in graph.integers(1, "i"):
-            if tensors[index].constant:
+            if tensors[index].constant or tensors[index].kind == _RESOURCE:
                 raise ModelFileError("an input of its graph is a constant")
         made = set(graph.integers(1, "i"))
         for operator in graph.tables(3):
@@ -134,6 +138,10 @@ def _check_operator(
         if index in made:
             raise ModelFileError(f"tensor {index} is made twice")
         made.add(index)
+    if any(tensors[i].kind == _RESOURCE for i in outputs) != (code == _MAKES_RESOURCES):
+        raise ModelFileError(f"operator {code} makes a handle of a variable, or makes none where it must")
+    if any(i != -1 and tensors[i].kind == _RESOURCE for i in inputs) != (code in _TAKES_RESOURCES):
+        raise ModelFileError(f"operator {code} takes a handle of a variable, or takes none where it must")
     if code == _CUSTOM and name == POSTPROCESS:
         if len(inputs) != 3 or len(outputs) != 4:
             raise ModelFileError(f"{POSTPROCESS} has {len(inputs)} inputs and {len(outputs)} outputs, expected 3 and 4")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from fixtures import DTYPES, FAMILIES, constant_model, tiny_classifier, tiny_detector
+from tflite_builder import Builder
 
 from edge.backends.litert import LiteRTBackend
 from edge.bundled import BUNDLED, bundled_model
@@ -170,6 +171,40 @@ def test_whole_models_pass(tmp_path: Path) -> None:
         bundled = bundled_model(name)
         assert bundled is not None
         check_model(bundled)
+
+
+def with_a_variable() -> bytes:
+    """Return a model whose bias is a variable, as the converter leaves it of a function that was not frozen."""
+    builder = Builder()
+    picture = builder.tensor("picture", (1, 8, 8, 3))
+    handle = builder.op("VAR_HANDLE", [], (), "handle", "float32")
+    builder._tensors[handle].type = schema.TensorType.RESOURCE
+    bias = builder.op("READ_VARIABLE", [handle], (3,), "bias")
+    return builder.build([picture], [builder.op("ADD", [picture, bias], (1, 8, 8, 3), "sum")])
+
+
+def test_variables_that_were_not_frozen_pass(tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(with_a_variable())
+    check_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "telling"),
+    [
+        ("handle", schema.TensorType.FLOAT32, "makes a handle of a variable, or makes none"),
+        ("bias", schema.TensorType.RESOURCE, "makes a handle of a variable, or makes none"),
+        ("picture", schema.TensorType.RESOURCE, "an input of its graph is a constant"),
+    ],
+)
+def test_handles_in_the_wrong_place(name: str, kind: int, telling: str, tmp_path: Path) -> None:
+    def spoil(model: Any) -> None:
+        next(each for each in graph(model).tensors if each.name == name.encode()).type = kind
+
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(with_a_variable(), spoil))
+    with pytest.raises(ModelFileError, match=telling):
+        check_model(path)
 
 
 def test_real_models_pass(shared_data: Callable[[str], Path]) -> None:
