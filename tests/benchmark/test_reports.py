@@ -296,7 +296,7 @@ def test_a_sustained_run_is_shown_everywhere() -> None:
     assert "first 20 s 20.0 fps, last 15.0 fps: a drop of 25.0%" in text
     assert "Sustained: a, CPU, 4 interpreters of one thread" in text
     page = to_html(report)
-    assert "-25.0%" in page and page.count("<svg") == 3
+    assert "-25.0%" in page and page.count("<svg") == 2
 
 
 def test_a_profile_is_shown_everywhere() -> None:
