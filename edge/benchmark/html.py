@@ -11,7 +11,8 @@ from edge.benchmark.profile import TOP, by_kind
 from edge.benchmark.words import number
 
 _STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--fg:#1b2330;--dim:#5b6675;--line:#e3e7ee;--card:#f7f8fa;--warn:#8a5300;--warnbg:#fff4df;--good:#0a7a3c;
+:root{color-scheme:light dark}
+:root{--bg:#fff;--fg:#1b2330;--dim:#5b6675;--line:#e3e7ee;--card:#f7f8fa;--warn:#8a5300;--warnbg:#fff4df;--good:#0a7a3c;
 --bad:#b3261e;--s0:#3b6fd4;--s1:#e0862f;--s2:#2f9e6e;--s3:#c2528b;--s4:#7b62c9;--s5:#c94f3f;--s6:#5f8f9e;--s7:#9a8b2f}
 @media (prefers-color-scheme:dark){:root{--bg:#14181f;--fg:#e6e9ef;--dim:#97a1b0;--line:#2c3440;--card:#1b212a;
 --warn:#ffcf86;--warnbg:#3a2b12;--good:#5ad08f;--bad:#ff8a80;--s0:#6f9bf0;--s1:#f0a35c;--s2:#58c596;--s3:#e287b3;
