@@ -1,8 +1,8 @@
 """A TFLite delegate in C, compiled in a second: it works, and it fails where it is told to.
 
 TensorFlow's wheels bring no headers, so the part of the C interface that is used is declared here. It takes the RESHAPE
-operators of a model and copies. Options: `fail=create`, `prepare`, `invoke` or `hang`, which never comes back; `after=N`,
-with the last two, lets N runs of a part pass; `say=TEXT` is reported.
+operators of a model and copies. Options: `fail=create`, `prepare`, `invoke` or `hang`, which never comes back;
+`after=N`, with the last two, lets N runs of a part pass; `say=TEXT` is reported.
 """
 
 from __future__ import annotations
