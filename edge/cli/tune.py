@@ -80,7 +80,7 @@ def tune(
     """Pick model, format, threads, delegate and number of interpreters for this device, by measurement.
 
     Of those that keep the rate in every round and are accurate enough, the most accurate is taken; of equally accurate
-    ones, the one that needs the least CPU time. The choice is written to [models.NAME] of an edge.toml: path,
+    ones, the one that needs the least CPU time. The choice is written to a model's table of an edge.toml: path,
     delegate, threads and interpreters. Everything else in the file stays.
     """
     if not 0 < target_fps <= 1e6:
