@@ -57,7 +57,7 @@ class GStreamerSource(CaptureSource):
 
 
 _attempts: dict[str, Attempt[Any]] = {}
-"""Pipelines that did not start in time, by their text: one of them may hang for ever; a second of it would be too much."""
+"""Pipelines that did not start in time, by their text: one may hang for ever, and a second of it would be too much."""
 
 
 def open_pipeline(name: str, pipeline: str, options: SourceOptions) -> Any:
