@@ -29,6 +29,9 @@ from typing import ClassVar
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What ends a line, steers a terminal, or turns the direction of writing."""
 
+_LONGEST = 2000
+"""Characters of a message; its end says what to do."""
+
 
 class EdgeError(Exception):
     """Base of every error that edge raises on purpose."""
@@ -36,8 +39,9 @@ class EdgeError(Exception):
     exit_code: ClassVar[int] = 2
 
     def __str__(self) -> str:
-        """Return the message, one line whatever stands in it: it may quote names and words of a file."""
-        return _STEERING.sub("?", super().__str__())
+        """Return the message, one line of some length whatever stands in it: it may quote names and words of a file."""
+        text = _STEERING.sub("?", super().__str__())
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-495:]}"
 
 
 class InputError(EdgeError):

@@ -76,7 +76,7 @@ def to_spec(
     """
     task = value.get("task", "detect")  # YOLOv5 writes no task and exports detectors only
     if task not in ("detect", "classify"):
-        raise SpecError(f"{where}: the model's task is {task!r}; expected a detection or classification model")
+        raise SpecError(f"{where}: the model's task is {repr(task)[:60]}; expected a detection or classification model")
     if value.get("head") == _RTDETR or str(value.get("description")).lower().startswith("ultralytics rtdetr"):
         raise SpecError(f"{where}: the model is an RT-DETR, which edge does not decode; export a YOLO detector")
     labels = _names(value["names"], where)

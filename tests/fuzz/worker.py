@@ -145,7 +145,7 @@ def answer(name: str, folder: Path) -> dict[str, Any]:
         TARGETS[name](folder)
     except EdgeError as error:
         said = str(error)
-        tidy = bool(said) and _STEERING.search(said) is None and len(said) < 4000
+        tidy = bool(said) and _STEERING.search(said) is None and len(said) <= 2000
         return {"outcome": "refused" if tidy else "untidy", "said": said[:4000]}
     except BaseException:  # this is what is looked for
         return {"outcome": "traceback", "said": traceback.format_exc()[-3000:]}

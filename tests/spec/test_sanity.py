@@ -271,3 +271,10 @@ def test_post_processing_in_the_wrong_place(tmp_path: Path) -> None:
     path.write_bytes(spoiled(SSD, spoil))
     with pytest.raises(ModelFileError, match="TFLite_Detection_PostProcess has .* expected 3 and 4"):
         check_model(path)
+
+
+def test_what_a_message_quotes_cannot_flood_a_log() -> None:
+    said = str(InputError(f"m.tflite: unknown decoder {'x' * 100_000!r}; expected one of a, b"))
+    assert (
+        len(said) == 2000 and said.startswith("m.tflite: unknown decoder 'xx") and said.endswith("expected one of a, b")
+    )

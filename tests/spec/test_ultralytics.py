@@ -79,6 +79,12 @@ def test_a_classifier() -> None:
     assert found.decoder.outputs == {"scores": "out0"}
 
 
+def test_a_long_task_is_not_repeated() -> None:
+    with pytest.raises(SpecError) as caught:
+        spec(meta(task="x" * 5000), (1, 84, 8400))
+    assert len(str(caught.value)) < 200
+
+
 @pytest.mark.parametrize("task", ["segment", "pose", "obb", "depth"])
 def test_other_tasks_are_refused(task: str) -> None:
     with pytest.raises(SpecError, match=f"task is '{task}'; expected a detection or classification model"):
