@@ -234,10 +234,10 @@ def _frames(video: Path, wanted: range) -> list[Any]:
 def _stills(shared_data: SharedData, folder: Path, resized: bool) -> Path:
     """Write frames of the real clips as PNG; `resized` to the models' input, bars included."""
     folder.mkdir()
+    side = load_model(_here("edge-yolo-n"), threads=1).preprocessor.size_wh[0]
     for video, wanted in (("car-detection", range(5, 377, 62)), ("one-by-one-person-detection", range(144, 1394, 139))):
         for index, frame in enumerate(_frames(shared_data(f"video/{video}.mp4"), wanted)):
             if resized:
-                side = load_model(_here("edge-yolo-n"), threads=1).preprocessor.size_wh[0]
                 scale = side / max(frame.shape[:2])
                 small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
                 frame = np.full((side, side, 3), 114, np.uint8)
