@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import tempfile
+import threading
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,8 @@ from edge.errors import OutputError
 from edge.frame import Image
 from edge.result import Result
 from edge.sinks.base import FULL, Overlay, make_parent, output_error
-from edge.sinks.mp4 import finalize
+from edge.sinks.matroska import finalize as finalize_matroska
+from edge.sinks.mp4 import finalize as finalize_mp4
 
 VIDEO_FORMATS = {
     ".mp4": ("mp4v", ".ismv"),
@@ -40,8 +45,74 @@ _MAX_GAP_S = 5.0
 """A live source that was away for longer is not shown as frozen for all of that time."""
 
 
+_STREAMED = (".mkv", ".ismv")
+"""Containers that FFmpeg can write without going back."""
+
+_CHUNK = 1 << 20
+
+
+class _Stream:
+    """Takes what FFmpeg writes through a pipe, and writes it to the file.
+
+    To a file FFmpeg writes in pieces of 256 KB, which may be all of a quiet scene's video for a minute, lost with a
+    kill; and of a write that fails OpenCV says nothing. Through a pipe each second comes when it is complete.
+
+    Attributes:
+        name: Where FFmpeg is to write to.
+        error: Why the file could not be written; the rest of the video is lost.
+    """
+
+    def __init__(self, path: Path, container: str) -> None:
+        """Create the file and the pipe.
+
+        Raises:
+            OSError: One of them cannot be created.
+        """
+        self.error: OSError | None = None
+        self._folder = tempfile.mkdtemp(prefix="edge-video-")
+        try:
+            self.name = os.path.join(self._folder, f"video{container}")
+            os.mkfifo(self.name, 0o600)
+            self._pipe = os.open(self.name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        try:
+            self._file = path.open("wb", buffering=0)
+        except OSError:
+            self.abandon()
+            raise
+        self._thread = threading.Thread(target=self._carry, name="edge-video", daemon=True)
+
+    def start(self) -> None:
+        """Go on when FFmpeg has opened the pipe, whose name is not needed any more."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.set_blocking(self._pipe, True)
+        self._thread.start()
+
+    def abandon(self) -> None:
+        """Remove the pipe that nobody opened."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._pipe)
+
+    def _carry(self) -> None:
+        with self._file:
+            while data := os.read(self._pipe, _CHUNK):
+                # After an error, too: FFmpeg would wait for ever.
+                while data and self.error is None:
+                    try:
+                        data = data[self._file.write(data) :]
+                    except OSError as error:
+                        self.error = error
+        os.close(self._pipe)
+
+    def join(self) -> None:
+        """Wait until all is written; FFmpeg has let go of the pipe."""
+        self._thread.join()
+
+
 class VideoFile:
-    """One video file that plays wherever its writing is cut off, but for the last quarter megabyte.
+    """One video file that plays wherever its writing is cut off, but for its last second or two.
 
     Frames of another size are scaled to its own.
     """
@@ -59,7 +130,7 @@ class VideoFile:
         """
         self.path = path
         make_parent(path)
-        codec, container = VIDEO_FORMATS[path.suffix.lower()]
+        codec, self._container = VIDEO_FORMATS[path.suffix.lower()]
         width, height = size_wh
         # The codecs halve the colour planes, and want even sides.
         self._size_wh = (width + width % 2, height + height % 2)
@@ -67,23 +138,36 @@ class VideoFile:
         self._fps = round(fps, 3 if fps < 60 else 2)
         self._start_s: float | None = None
         self._written = 0
-        part = path.with_name(f"{path.name}.part{container}")
+        part = path.with_name(f"{path.name}.part{self._container}")
         try:
             # OpenCV would keep the reason to itself.
             part.open("wb").close()
         except OSError as error:
             raise output_error(path, error) from error
+        self._stream = _stream(part, self._container)
         fourcc = cv2.VideoWriter.fourcc(*codec)
         # FFmpeg takes what precedes a colon in a relative name for a protocol.
-        self._writer: Any = cv2.VideoWriter(str(part.absolute()), cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
+        name = str(part.absolute()) if self._stream is None else self._stream.name
+        self._writer: Any = cv2.VideoWriter(name, cv2.CAP_FFMPEG, fourcc, self._fps, self._size_wh)
         if not self._writer.isOpened():
+            if self._stream is not None:
+                self._stream.abandon()
             with suppress(OSError):
                 part.unlink()
             raise OutputError(
                 f"{path}: this OpenCV cannot encode {codec} video; try another of {', '.join(VIDEO_FORMATS)}"
             )
-        # The name was for FFmpeg alone, which writes on through the open file.
-        os.replace(part, path)
+        if self._stream is not None:
+            self._stream.start()
+            # A writer that is dropped, also by the end of Python, writes its last while no other thread may run: it
+            # would wait for ever for the one that empties the pipe.
+            weakref.finalize(self, self._writer.release)
+        try:
+            # The name was for FFmpeg alone; what writes goes on through the open file.
+            os.replace(part, path)
+        except OSError as error:
+            self._release()
+            raise output_error(path, error) from error
 
     def add(self, image: Image, at_s: float | None = None) -> None:
         """Encode one frame.
@@ -94,13 +178,17 @@ class VideoFile:
                 long as it took. None: once.
 
         Raises:
-            OutputError: The disk is full.
+            OutputError: The disk is full, or gone.
         """
         image = _fit(image, self._size_wh)
         for _ in range(self._repeats(at_s)):
             self._writer.write(image)
             self._written += 1
-        self._check_space()
+        if self._stream is None:
+            self._check_space()
+        elif self._stream.error is not None:
+            self._release()
+            raise self._failed(self._stream.error) from self._stream.error
 
     def _repeats(self, at_s: float | None) -> int:
         if at_s is None:
@@ -120,29 +208,49 @@ class VideoFile:
         try:
             space = os.statvfs(self.path.parent)
         except OSError as error:
-            self._writer.release()
+            self._release()
             raise output_error(self.path, error) from error
         if space.f_flag & os.ST_RDONLY:
             # What Linux does with a disk that gave errors.
-            self._writer.release()
+            self._release()
             raise OutputError(f"{self.path}: the disk has become read-only; the video before it plays")
         # Some blocks of a disk are for root alone.
         if (space.f_bfree if os.geteuid() == 0 else space.f_bavail) == 0:
-            self._writer.release()
+            self._release()
             raise self._full()
+
+    def _failed(self, error: OSError) -> OutputError:
+        return self._full() if error.errno in FULL else output_error(self.path, error)
 
     def _full(self) -> OutputError:
         return OutputError(f"{self.path}: the disk is full at about frame {self._written}; the video before it plays")
+
+    def _release(self) -> None:
+        self._writer.release()
+        if self._stream is not None:
+            self._stream.join()
 
     def close(self) -> None:
         """Finish the file; harmless when repeated.
 
         Raises:
-            OutputError: The disk is full.
+            OutputError: The disk is full, or gone.
         """
         if not self._writer.isOpened():
             return
-        self._writer.release()
+        self._release()
+        if self._stream is None:
+            self._check_end()
+        elif self._stream.error is not None:
+            raise self._failed(self._stream.error) from self._stream.error
+        # Without room for one index an MP4 keeps its many, and a Matroska file has none.
+        with suppress(OSError):
+            if self._container == ".ismv":
+                finalize_mp4(self.path)
+            elif self._stream is not None:
+                finalize_matroska(self.path, 1000 / self._fps)
+
+    def _check_end(self) -> None:
         size = self.path.stat().st_size if self.path.exists() else 0
         try:
             # A quota does not show in the free space: try what FFmpeg may have failed to do.
@@ -150,14 +258,20 @@ class VideoFile:
                 file.seek(size)
                 file.write(bytes(4096))
         except OSError as error:
-            raise self._full() if error.errno in FULL else output_error(self.path, error) from error
+            raise self._failed(error) from error
         finally:
             with suppress(OSError):
                 os.truncate(self.path, size)
-        if VIDEO_FORMATS[self.path.suffix.lower()][1] == ".ismv":
-            # Without room for one index the file keeps its many.
-            with suppress(OSError):
-                finalize(self.path)
+
+
+def _stream(path: Path, container: str) -> _Stream | None:
+    """Return a stream to a file, where the container can be streamed and there is a place for a pipe."""
+    if container not in _STREAMED:
+        return None
+    try:
+        return _Stream(path, container)
+    except OSError:
+        return None
 
 
 class VideoSink:

@@ -52,7 +52,7 @@ class Scratch:
             if space.f_bavail * space.f_frsize < _FREE_BYTES:
                 return target
             path = self._open(self._base)
-            if sum(entry.stat().st_size for entry in os.scandir(path)) > _FREE_BYTES:
+            if sum(entry.stat().st_size for entry in path.iterdir()) > _FREE_BYTES:
                 return target
         except OSError:
             return target
@@ -149,7 +149,7 @@ class Scratch:
     def close(self) -> None:
         """Let go of the folder; what could not be moved waits for the next process."""
         path, self._path = self._path, None
-        if path is not None and not any(entry.name != _LOCK for entry in os.scandir(path)):
+        if path is not None and os.listdir(path) == [_LOCK]:
             shutil.rmtree(path, ignore_errors=True)
         self._unlock()
 
