@@ -317,6 +317,7 @@ def test_coco_pictures_lie_in_one_of_the_usual_places(tmp_path: Path, place: str
         ({"annotations": []}, "exactly one box, found none"),
         ({"annotations": [{"image_id": 0, "category_id": 9, "bbox": [0, 0, 1, 1]}]}, "category 9"),
         ({"annotations": [{"image_id": 0, "category_id": 3, "bbox": [0, 0, float("nan"), 1]}]}, "four numbers"),
+        ({"annotations": [{"image_id": 0, "category_id": 3, "bbox": [0, 1e308, 1e308, 1]}]}, "four numbers"),
         ({"categories": [{"id": "x", "name": "cat"}]}, r"categories\[0\].id is 'x'"),
         ({"categories": {}}, "no list 'categories'"),
     ],

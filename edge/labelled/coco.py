@@ -19,6 +19,8 @@ _NEEDED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "categories": {"id": int, "name": str},
     "annotations": {"image_id": (int, str), "category_id": int, "bbox": list},
 }
+_MOST_PIXELS = 1e9
+"""Of a coordinate of a box: far outside of any picture, and still a number in 32 bits after sums and products."""
 INSTANCES_FILE = re.compile(r"instances_(?P<split>[a-z]+)(?:\d{4})?\.json")
 
 
@@ -152,8 +154,8 @@ def check_instances(dataset: Any, where: str) -> dict[str, Any]:
 
 
 def is_box(value: Any) -> bool:
-    """Whether this is a list of four finite numbers."""
-    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value))
+    """Whether this is a list of four numbers that may be pixels."""
+    return isinstance(value, list) and len(value) == 4 and all(is_finite(n) and abs(n) <= _MOST_PIXELS for n in value)
 
 
 def is_finite(value: Any) -> bool:
