@@ -39,7 +39,7 @@ _POLL_S = 0.1
 """How soon `stop` is noticed while nothing happens."""
 
 _JOIN_S = 2.0
-"""How long a capture thread that hangs in a driver or on the network is waited for."""
+"""How long capture threads that hang in a driver or on the network are waited for, all together."""
 
 _SAMPLES = 20_000
 """Times kept per stage, the latest."""
@@ -160,10 +160,14 @@ class Pipeline:
         finally:
             for lane in self._lanes:
                 lane.abandon()
+            for source in sources:
+                # One that waits for a camera to come back would not notice.
+                source.interrupt()
             self._engine.stop()
             self._close_sinks()
+            deadline = time.monotonic() + _JOIN_S
             for thread in threads:
-                thread.join(_JOIN_S)
+                thread.join(max(0.0, deadline - time.monotonic()))
             for group, thread in zip(groups, threads, strict=True):
                 for source in group:
                     self.stats.skipped += source.skipped

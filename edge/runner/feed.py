@@ -12,7 +12,7 @@ from typing import Protocol
 from edge.config.schema import CameraConfig
 from edge.errors import SourceError
 from edge.frame import Frame
-from edge.sources import SourceOptions, open_source
+from edge.sources import SourceOptions, is_live, open_source
 from edge.sources.base import SourceBase
 from edge.sources.reconnect import Counters, ReconnectingSource, SourceEvent
 
@@ -120,7 +120,7 @@ def make_feed(name: str, config: CameraConfig) -> Feed:
         transport=config.transport,
     )
     source = config.source
-    if "://" in source or source.isdecimal() or source.startswith("/dev/"):
+    if is_live(source):
         return ReconnectingSource(source, options, on_event=partial(_log_event, name))
     return FileFeed(name, source, options)
 
