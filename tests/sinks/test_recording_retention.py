@@ -275,13 +275,15 @@ def test_one_thread_looks_while_there_is_something_to_look_after(tmp_path: Path)
     assert [t.name for t in threading.enumerate()].count("edge-retention") >= 1
 
     def goes(path: Path) -> None:
+        # At once, as no sink leaves half a file that it does not say it is writing.
+        touch(tmp_path / "new").rename(path)
         deadline = time.monotonic() + 20
         while path.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not path.exists()
 
     for name in "ab":
-        goes(touch(tmp_path / f"{name}/2026-05-04/10-00-00.mkv"))
+        goes(tmp_path / f"{name}/2026-05-04/10-00-00.mkv")
     thread = watch._thread
     assert thread is not None
     watch.discard(kept[0])
@@ -292,7 +294,7 @@ def test_one_thread_looks_while_there_is_something_to_look_after(tmp_path: Path)
     assert not thread.is_alive()
     # It begins again with the next.
     watch.add(kept[0])
-    goes(touch(tmp_path / "a/2026-05-04/11-00-00.mkv"))
+    goes(tmp_path / "a/2026-05-04/11-00-00.mkv")
     watch.discard(kept[0])
 
 

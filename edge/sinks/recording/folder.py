@@ -234,6 +234,8 @@ class Folder:
                     os.unlink(name, dir_fd=descriptor)
         finally:
             os.close(descriptor)
+        # A folder's time of change may be too coarse to tell.
+        self._sizes.pop(recording.day, None)
         self._remove_empty(recording.day)
         return True
 
