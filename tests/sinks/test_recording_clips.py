@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +284,27 @@ def test_a_name_that_was_taken_meanwhile_is_left_alone(root: Path) -> None:
     second = taken.with_name("14-03-00-green_2.mkv")
     assert brightness(second) == list(range(5))
     assert json.loads(second.with_suffix(".json").read_text())["video"] == second.name
+
+
+def test_what_nobody_comes_for_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.sinks.recording.scratch.memory_folder", lambda: tmp_path / "memory")
+    (tmp_path / "memory").mkdir()
+    gone = ClipSink(Folder(tmp_path / "clips", "renamed", min_free_gb=0), CLEAN, Events(LABELS), "renamed")
+    gone.write(shot(0, {1: 0.9}))
+    (path,) = (tmp_path / "memory" / f"edge-{os.geteuid()}").iterdir()
+
+    def look() -> None:
+        sink = clips(tmp_path / "clips")
+        sink.tick()
+        sink.close()
+
+    os.utime(path, (0, time.time() - 8 * 86400))
+    look()
+    assert path.exists()  # its process lives
+    gone._scratch._unlock()
+    os.utime(path, (0, time.time() - 6 * 86400))
+    look()
+    assert path.exists()
+    os.utime(path, (0, time.time() - 8 * 86400))
+    look()
+    assert not path.exists()

@@ -87,7 +87,7 @@ class Keeper:
             for folder in folders:
                 try:
                     for recording in folder.trim():
-                        log.info("%s/%s/%s: removed", folder.path, recording.day, recording.stem)
+                        log.debug("%s/%s/%s: removed", folder.path, recording.day, recording.stem)
                     device, free_bytes[device] = folder.device()
                     disks.setdefault(device, []).append(folder)
                 except FileNotFoundError:
@@ -112,7 +112,7 @@ class Keeper:
                 if free_bytes >= max(member.min_free_bytes for member in wanting):
                     break
                 if folder.min_free_bytes > free_bytes and folder.remove(recording):
-                    log.info("%s/%s/%s: removed to make room", folder.path, recording.day, recording.stem)
+                    log.debug("%s/%s/%s: removed to make room", folder.path, recording.day, recording.stem)
                     free_bytes += recording.size_bytes
         except OSError as error:
             self._tell(str(wanting[0].path), f"cannot be tidied up ({error.strerror or error})")

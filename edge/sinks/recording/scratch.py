@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _FREE_BYTES = 2 * MOST_BYTES
 """With less in a folder in memory, or with more of clips that the disk has not taken, clips go straight to the disk."""
 
 _LOCK = "lock"
+_FORGOTTEN_S = 7 * 86400.0
 
 
 class Scratch:
@@ -128,12 +130,13 @@ class Scratch:
             return []
         moved = []
         with suppress(FileNotFoundError):
-            for path in sorted((self._base / _private_name()).glob(f"{self._key}-*")):
+            for path in sorted((self._base / _private_name()).glob("*-*")):
+                own = path.name.startswith(f"{self._key}-")
                 if path == self._path:
                     moved += self._empty(path, but)
-                elif (lock := _lock(path)) is not None:
+                elif (own or _is_forgotten(path)) and (lock := _lock(path)) is not None:
                     try:
-                        moved += self._empty(path, None)
+                        moved += self._empty(path, None) if own else []
                         shutil.rmtree(path, ignore_errors=True)
                     finally:
                         os.close(lock)
@@ -210,6 +213,14 @@ def _lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _is_forgotten(path: Path) -> bool:
+    """Return whether nobody came for a folder: its camera was renamed, or removed."""
+    try:
+        return time.time() - path.stat().st_mtime > _FORGOTTEN_S
+    except OSError:
+        return False
 
 
 def _copy(source: Path, target: Path) -> None:
