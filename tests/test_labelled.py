@@ -312,6 +312,8 @@ def test_coco_pictures_lie_in_one_of_the_usual_places(tmp_path: Path, place: str
     [
         ({"images": [{"id": 0, "file_name": "train/none.png"}]}, "annotations name train/none.png, which is not there"),
         ({"images": [{"id": 0, "file_name": "../secret.png"}]}, "which is not there"),
+        ({"images": [{"id": 0, "file_name": "x" * 5000}]}, "which is not there"),
+        ({"images": [{"id": 0, "file_name": "\0.png"}]}, "which is not there"),
         ({"images": [{"id": 0, "file_name": 3}]}, r"images\[0\].file_name is 3"),
         ({"images": [{"id": [], "file_name": "a"}]}, r"images\[0\].id is \[\]"),
         ({"annotations": []}, "exactly one box, found none"),

@@ -26,7 +26,7 @@ from edge.cli.train import app as train
 from edge.cli.train_detector import detector
 from edge.cli.tune import tune
 from edge.cli.verify import verify
-from edge.errors import EdgeError
+from edge.errors import EdgeError, InputError
 
 INTERRUPTED = 130
 
@@ -59,6 +59,13 @@ class _Commands(TyperGroup):
             # The reader of our stdout went away (`| head`). Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from error
+        except OSError as error:
+            # A path that cannot even be asked for: too long, or below a folder that may not be entered.
+            if error.filename is None:
+                raise
+            logging.debug("the error was here", exc_info=True)
+            print(f"edge: {InputError(f'{os.fsdecode(error.filename)}: {error.strerror}')}", file=sys.stderr)
+            raise SystemExit(InputError.exit_code) from error
 
 
 app = typer.Typer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -98,7 +99,7 @@ def find_picture(roots: list[Path], file_name: str) -> Path:
         InputError: It is in none of the folders.
     """
     for path in (root / name for name in picture_names(file_name) for root in roots):
-        if path.is_file():
+        if os.path.isfile(path):  # which Path.is_file() is not asked for: it raises for a name that is too long
             return path
     raise InputError(f"{roots[0]}: the annotations name {file_name}, which is not there")
 

@@ -148,7 +148,8 @@ def answer(name: str, folder: Path) -> dict[str, Any]:
         tidy = bool(said) and _STEERING.search(said) is None and len(said) <= 2000
         return {"outcome": "refused" if tidy else "untidy", "said": said[:4000]}
     except BaseException:  # this is what is looked for
-        return {"outcome": "traceback", "said": traceback.format_exc()[-3000:]}
+        lines = (line[:300] for line in traceback.format_exc().splitlines()[-14:])
+        return {"outcome": "traceback", "said": "\n".join(lines)}
     return {"outcome": "read", "said": ""}
 
 
