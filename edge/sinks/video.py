@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import shutil
 import tempfile
 import threading
+import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +50,9 @@ _MAX_GAP_S = 5.0
 _STREAMED = (".mkv", ".ismv")
 """Containers that FFmpeg can write without going back."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
+_GATHER_S = 1.0
+"""What comes within this time is written in one piece: a kill costs little, and so does a disk's wear."""
 
 
 class _Stream:
@@ -96,15 +100,33 @@ class _Stream:
         os.close(self._pipe)
 
     def _carry(self) -> None:
+        ready = select.poll()
+        ready.register(self._pipe, select.POLLIN)
+        waiting = bytearray()
+        since_s = time.monotonic()
         with self._file:
-            while data := os.read(self._pipe, _CHUNK):
-                # After an error, too: FFmpeg would wait for ever.
-                while data and self.error is None:
-                    try:
-                        data = data[self._file.write(data) :]
-                    except OSError as error:
-                        self.error = error
+            while True:
+                left_s = since_s + _GATHER_S - time.monotonic() if waiting else None
+                if left_s is None or ready.poll(max(0.0, left_s * 1e3)):
+                    data = os.read(self._pipe, _CHUNK)
+                    if not waiting:
+                        since_s = time.monotonic()
+                    waiting += data
+                    if data and len(waiting) < _CHUNK and time.monotonic() < since_s + _GATHER_S:
+                        continue
+                    if not data and not waiting:
+                        break
+                self._put(waiting)
+                waiting.clear()
         os.close(self._pipe)
+
+    def _put(self, data: bytearray) -> None:
+        # After an error nothing more; but the pipe is emptied, or FFmpeg would wait for ever.
+        while data and self.error is None:
+            try:
+                del data[: self._file.write(data)]
+            except OSError as error:
+                self.error = error
 
     def join(self) -> None:
         """Wait until all is written; FFmpeg has let go of the pipe."""

@@ -73,13 +73,14 @@ from edge.sinks.video import VideoFile
 file = VideoFile(Path({str(path)!r}), (320, 180), 5)
 for i in range(10**6):
     file.add(np.full((180, 320, 3), 100, np.uint8))
-    time.sleep(0.002)
+    time.sleep(0.02)
     print(i, flush=True)
 """
-    killed(script, 100)
+    killed(script, 200)
     # FFmpeg alone would keep all of it back: less than 256 KB.
     assert path.stat().st_size < 200_000
-    assert 100 - len(frames_of(path)) <= 15  # a group of twelve pictures, and what the pipe had
+    # A second of the clock, at most 50 frames here, a group of twelve pictures, and some for a busy machine.
+    assert len(frames_of(path)) >= 80
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
