@@ -4,8 +4,8 @@
 
 Frames of the video, held in memory, are given to each output as a camera would, one minute of them, without waiting
 between them; each round in a fresh process, the rounds of the rows interleaved; medians with the range. CPU time is
-that of all threads, the encoder's included. Memory is what the process grew by. Writes are system calls that write, as
-/proc/self/io counts them.
+that of all threads, the encoder's included. Memory is what the process grew by, "waiting" the pictures in it from
+before an event.
 """
 
 from __future__ import annotations
@@ -73,12 +73,6 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def writes() -> int:
-    """Return how often this process has written."""
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("syscw")))
-
-
 def run(row: str, options: argparse.Namespace) -> dict[str, float]:
     """Give an output a minute of frames."""
     capture = cv2.VideoCapture(str(options.video))
@@ -88,7 +82,7 @@ def run(row: str, options: argparse.Namespace) -> dict[str, float]:
     count = round(MINUTE_S * options.fps)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         output = sink(row, Path(folder), options.pre)
-        before_mb, before_writes = resident_mb(), writes()
+        before_mb = resident_mb()
         took_ms, most_mb, kept_mb = [], 0.0, 0.0
         cpu_s = time.process_time()
         for index in range(count):
@@ -117,7 +111,6 @@ def run(row: str, options: argparse.Namespace) -> dict[str, float]:
             "memory MB": max(most_mb, resident_mb()) - before_mb,
             "waiting MB": kept_mb,
             "disk MB": size / 1e6,
-            "writes": writes() - before_writes,
         }
 
 
@@ -175,7 +168,7 @@ def main() -> None:
         cells = []
         for column in columns:
             values = [result[column] for result in results]
-            digits = 0 if column in ("writes", "longest ms") else 2 if "ms" in column else 1
+            digits = 0 if column == "longest ms" else 2 if "ms" in column else 1
             middle, low, high = (f"{v:.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
             cells.append(middle if low == high else f"{middle} ({low}-{high})")
         print(f"| {row} | " + " | ".join(cells) + " |")
