@@ -121,7 +121,7 @@ def test_a_finished_mp4_is_an_ordinary_one(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     sink = write(path, [result(i, image=noise(i), boxes=0, fps=12.5) for i in range(50)], close=False)
     before = tmp_path / "before.mp4"
-    sink._file._writer.release()
+    sink._file._release()
     shutil.copy(path, before)
     assert boxes(path).count("moof") > 2
     assert finalize(path)
@@ -149,7 +149,7 @@ def test_a_finished_mp4_is_an_ordinary_one(tmp_path: Path) -> None:
 def test_a_cut_file_is_left_alone_or_keeps_its_whole_fragments(tmp_path: Path, part: float) -> None:
     path = tmp_path / "a.mp4"
     sink = write(path, [result(i, image=noise(i), boxes=0) for i in range(50)], close=False)
-    sink._file._writer.release()
+    sink._file._release()
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])
     before = len(frames_of(path))
@@ -160,7 +160,7 @@ def test_a_cut_file_is_left_alone_or_keeps_its_whole_fragments(tmp_path: Path, p
 def test_without_room_for_its_index_a_file_keeps_its_fragments(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     sink = write(source, [result(i, image=noise(0, (16, 16)), boxes=0) for i in range(4000)], close=False)
-    sink._file._writer.release()
+    sink._file._release()
     size = source.stat().st_size
     with small_disk(tmp_path / "disk", size // 1024 + 4) as disk:
         path = disk / "a.mp4"
