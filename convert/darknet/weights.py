@@ -150,5 +150,9 @@ class WeightsReader:
         if (variance < 0).any():
             self._note(section.error(f"{self.path} holds a negative variance; are these the weights of this .cfg?"))
         factor = gamma / np.sqrt(np.maximum(variance, 0) + BATCH_NORM_EPSILON)
-        folded = kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))
-        return folded.astype(np.float32), (bias - mean * factor).astype(np.float32)
+        with np.errstate(over="ignore"):
+            folded = (kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))).astype(np.float32)
+            moved = (bias - mean * factor).astype(np.float32)
+        if not (np.isfinite(folded).all() and np.isfinite(moved).all()):
+            self._note(section.error(f"{self.path} holds a normalisation here that makes weights infinite"))
+        return folded, moved

@@ -97,6 +97,7 @@ class LiteRTBackend:
         self._input = self._interpreter.tensor(self._input_index)
         details = self._interpreter.get_output_details()
         self._outputs = {str(d["name"]): self._interpreter.tensor(d["index"]) for d in details}
+        self._fixed = [(info.name, info.shape) for info in self.outputs if info.shape and min(info.shape) > 0]
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """Give the input another size; see `Backend.resize`."""
@@ -118,9 +119,13 @@ class LiteRTBackend:
         del tensor  # the runtime refuses to run while it is looked at
         try:
             self._interpreter.invoke()
-            return {name: view() for name, view in self._outputs.items()}
+            found = {name: view() for name, view in self._outputs.items()}
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{self._path}: inference failed{self._on} ({one_line(error)})") from error
+        for name, shape in self._fixed:
+            if found[name].shape != shape:
+                raise BackendError(f"{self._path}: output {name} has shape {found[name].shape}, the file says {shape}")
+        return found
 
     def close(self) -> None:
         """Free the interpreter and the model's memory."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from edge.errors import ModelFileError
 from edge.spec.flatbuffer import Buffer, Table
-from edge.spec.flexbuffer import check_map
+from edge.spec.flexbuffer import read_map
 
 MAX_CONSTANT_BYTES = 1 << 30
 MAX_TENSOR_BYTES = 256 << 20
@@ -32,6 +32,14 @@ _SAME_KIND = {0, 1, 2, 3, 4, 14, 17, 18, 19, 21, 22, 23, 28, 34, 39, 41, 43, 45,
 """Operators, as BuiltinOperator numbers them, whose output has the kind of their picture: arithmetic, convolution,
 pooling, activation, resizing, reshaping."""
 
+_NEEDS_OPTIONS = {25: 9, 45: 32, 49: 35, 80: 58}
+"""SOFTMAX, STRIDED_SLICE, SPLIT, FAKE_QUANT -> the kind of their options, as BuiltinOptions numbers them: the runtime
+does not look whether they have any."""
+
+_INPUTS = {25: 1, 45: 4, 49: 2, 65: 3, 80: 1}
+"""The same and SLICE -> how many inputs they have: it does not count them."""
+
+_SOFTMAX = 25
 _CUSTOM = 32
 POSTPROCESS = "TFLite_Detection_PostProcess"
 
@@ -145,7 +153,15 @@ def _check_operator(
     if code == _CUSTOM and name == POSTPROCESS:
         if len(inputs) != 3 or len(outputs) != 4:
             raise ModelFileError(f"{POSTPROCESS} has {len(inputs)} inputs and {len(outputs)} outputs, expected 3 and 4")
-        check_map(operator.data(5))
+        _check_postprocess(read_map(operator.data(5)))
+    if len(inputs) != _INPUTS.get(code, len(inputs)):
+        raise ModelFileError(f"operator {code} has {len(inputs)} inputs, expected {_INPUTS[code]}")
+    if code in _NEEDS_OPTIONS:
+        options = operator.table(4)
+        if operator.integer(3, "B") != _NEEDS_OPTIONS[code] or options is None:
+            raise ModelFileError(f"operator {code} lacks its options")
+        if code == _SOFTMAX and not 0 < options.number(0, "f") < math.inf:
+            raise ModelFileError(f"the steepness of a softmax is {options.number(0, 'f')}, expected more than 0")
     if code == _DEQUANTIZE and inputs and outputs and tensors[inputs[0]].constant:
         if math.prod(tensors[inputs[0]].shape) != math.prod(tensors[outputs[0]].shape):
             raise ModelFileError("weights are dequantised to another number of values")
@@ -153,6 +169,15 @@ def _check_operator(
         kind = tensors[inputs[at]].kind
         if any(tensors[index].kind != kind for index in outputs):
             raise ModelFileError(f"operator {code} makes values of another kind than it takes")
+
+
+def _check_postprocess(options: dict[str, float]) -> None:
+    for name in ("max_detections", "max_classes_per_detection", "num_classes"):
+        if options.get(name, 0) < 1:
+            raise ModelFileError(f"{POSTPROCESS} has {name} {options.get(name)}, expected 1 or more")
+    for name in ("x_scale", "y_scale", "w_scale", "h_scale", "nms_iou_threshold"):
+        if not 0 < options.get(name, 0) < math.inf:
+            raise ModelFileError(f"{POSTPROCESS} has {name} {options.get(name)}, expected more than 0")
 
 
 def _known(index: int, tensors: Sequence[_Tensor], what: str) -> None:

@@ -106,6 +106,16 @@ def test_short_weights_name_the_layer(kept, layer, line, good, tmp_path):
     assert f"expected {len(floats):,} numbers, found {len(part):,}" in message
 
 
+def test_a_normalisation_that_makes_weights_infinite(good, tmp_path):
+    cfg, _, network, floats = good
+    huge = floats.copy()
+    at = 8 + 8 * 3 * 9 + 6  # behind the first convolution, and the biases of the normalised one: its scales
+    huge[at : at + 6] = 3e38
+    huge[at + 12 : at + 18] = 1e-30  # and its variances
+    write(tmp_path, network, huge)
+    assert "net.cfg:13: [convolutional] (layer 1)" in (message := refusal(cfg)) and "makes weights infinite" in message
+
+
 def test_long_weights(good, tmp_path):
     cfg, _, network, floats = good
     write(tmp_path, network, np.append(floats, np.zeros(7, np.float32)))

@@ -21,7 +21,9 @@ _VALUES = (-1, 0, 1, 2, 3, 5, 127, 128, 255, -128, 1 << 15, 1 << 16, 1 << 20, 1 
 def edits(most: int = 3) -> st.SearchStrategy[tuple[Edit, ...]]:
     """Return a strategy of replaced numbers."""
     which = st.integers(0, 1 << 16).map(lambda number: number * 40_503 + 7919)
-    return st.lists(st.tuples(which, st.sampled_from(_VALUES)), min_size=1, max_size=most).map(tuple)
+    return st.lists(
+        st.tuples(which, st.one_of(st.sampled_from(_VALUES), st.integers(0, 255))), min_size=1, max_size=most
+    ).map(tuple)
 
 
 def edited(flatbuffer: bytes, changes: tuple[Edit, ...]) -> bytes:

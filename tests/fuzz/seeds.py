@@ -38,8 +38,9 @@ def models() -> dict[str, tuple[bytes, bytes]]:
     ):
         tiny = tiny_detector(family, dtype)
         found[tiny.spec.name] = (tiny.model, tiny.spec.model_dump_json().encode())
-    tiny = tiny_classifier()
-    found[tiny.spec.name] = (tiny.model, tiny.spec.model_dump_json().encode())
+    for dtype in ("float32", "int8"):
+        tiny = tiny_classifier(dtype)
+        found[tiny.spec.name] = (tiny.model, tiny.spec.model_dump_json().encode())
     for name in BUNDLED:
         path = bundled_model(name)
         assert path is not None

@@ -16,7 +16,7 @@ from tflite_builder import Builder
 
 from edge.backends.litert import LiteRTBackend
 from edge.bundled import BUNDLED, bundled_model
-from edge.errors import EdgeError, InputError, ModelFileError
+from edge.errors import BackendError, EdgeError, InputError, ModelFileError
 from edge.spec.graph import check_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -237,6 +237,10 @@ def put(at: int, value: int) -> Callable[[Any], None]:
     return options(lambda data: data.__setitem__(at, value))
 
 
+def renamed(data: bytearray, name: bytes) -> None:
+    data[data.index(name + b"\0")] ^= 1
+
+
 def huge_count(data: bytearray) -> None:
     at = data.rindex(bytes([10, 0, 0, 0, 0, 0, 0, 0]))  # max_detections
     data[at + 7] = 0x80
@@ -248,6 +252,8 @@ BROKEN_OPTIONS = {
     "odd width": (put(-1, 3), "are broken"),
     "root outside": (put(-3, 255), "point outside of them"),
     "text for a number": (put(-4, 0x15), "something else than numbers"),
+    "no boxes": (options(lambda data: renamed(data, b"max_detections")), "has max_detections None, expected 1 or more"),
+    "no scale": (options(lambda data: renamed(data, b"h_scale")), "has h_scale None, expected more than 0"),
     "huge count": (options(huge_count), "an option of a custom operator is 9223372036854775818, expected 0 to"),
 }
 
@@ -260,6 +266,55 @@ def test_options_of_the_post_processing_are_checked(name: str, tmp_path: Path) -
     with pytest.raises(ModelFileError) as caught:
         check_model(path)
     assert telling in str(caught.value)
+
+
+def swapped(old: str, new: str) -> Callable[[Any], None]:
+    def spoil(model: Any) -> None:
+        number = getattr(schema.BuiltinOperator, old)
+        (code,) = (c for c in model.operatorCodes if max(c.builtinCode, c.deprecatedBuiltinCode) == number)
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, new)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("new", "telling"),
+    [
+        ("SPLIT", "operator 49 has 1 inputs, expected 2"),
+        ("STRIDED_SLICE", "operator 45 has 1 inputs, expected 4"),
+        ("SLICE", "operator 65 has 1 inputs, expected 3"),
+        ("FAKE_QUANT", "operator 80 lacks its options"),
+        ("SOFTMAX", "operator 25 lacks its options"),
+    ],
+)
+def test_another_operator_with_the_options_of_this_one(new: str, telling: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(tiny_classifier().model, swapped("AVERAGE_POOL_2D", new)))
+    with pytest.raises(ModelFileError, match=telling):
+        check_model(path)
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_softmax_without_steepness(beta: float, tmp_path: Path) -> None:
+    def spoil(model: Any) -> None:
+        softmax = next(o for o in graph(model).operators if isinstance(o.builtinOptions, schema.SoftmaxOptionsT))
+        softmax.builtinOptions.beta = beta
+
+    path = tmp_path / "m.tflite"
+    path.write_bytes(spoiled(tiny_classifier("int8").model, spoil))
+    with pytest.raises(ModelFileError, match="the steepness of a softmax"):
+        check_model(path)
+
+
+def test_an_output_of_another_shape_than_the_file_says(tmp_path: Path) -> None:
+    """WHERE lists as many places as it finds."""
+    builder = Builder()
+    picture = builder.tensor("picture", (1, 4, 4, 3))
+    path = tmp_path / "m.tflite"
+    path.write_bytes(builder.build([picture], [builder.op("WHERE", [picture], (1, 3), "found", "int64")]))
+    backend = LiteRTBackend(path)
+    with pytest.raises(BackendError, match=r"output found has shape \(48, 4\), the file says \(1, 3\)"):
+        backend.infer(lambda tensor: tensor.fill(1))
 
 
 def test_post_processing_in_the_wrong_place(tmp_path: Path) -> None:
