@@ -35,7 +35,7 @@ from edge.spec import ModelSpec
 from edge.spec.model import Record
 from edge.tensor import TensorInfo
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
 Anchor = tuple[Positive, Positive]
 Count = Annotated[int, Field(gt=0)]
 

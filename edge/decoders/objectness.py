@@ -92,7 +92,7 @@ class YoloXParams(Record):
     """
 
     decoded: Literal["auto", "pixels", "grid"] = "auto"
-    strides: Annotated[tuple[Stride, ...], Field(max_length=MAX_LEVELS)] = (8, 16, 32)
+    strides: Annotated[tuple[Stride, ...], Field(min_length=1, max_length=MAX_LEVELS)] = (8, 16, 32)
 
 
 class YoloX(_Rows):

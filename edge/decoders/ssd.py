@@ -111,7 +111,8 @@ class SsdPostprocess:
             )
 
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Place = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class GridAnchors(Record):
@@ -140,7 +141,7 @@ class SsdAnchorsParams(Record):
         background: The first score column is the background, which is no class.
     """
 
-    anchors: tuple[tuple[float, float, Positive, Positive], ...] | GridAnchors
+    anchors: tuple[tuple[Place, Place, Positive, Positive], ...] | GridAnchors
     variances: tuple[Positive, Positive, Positive, Positive] = (0.1, 0.1, 0.2, 0.2)
     order: Literal["yxhw", "xywh"] = "yxhw"
     size: Literal["exp", "linear"] = "exp"

@@ -18,6 +18,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(ge=-1e30, le=1e30)]
 Count = Annotated[int, Field(ge=0, le=300)]
 
+MAX_SCALING = 1e6
+"""Of a mean or a standard deviation of pixels 0..255; `1 / MAX_SCALING` is the least deviation."""
+
 
 class Record(BaseModel):
     """Base of the parts of a spec: frozen, and an unknown key is an error."""
@@ -48,8 +51,8 @@ class InputSpec(Record):
     size_wh: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
     layout: Layout = "NHWC"
     color: Color = "RGB"
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[Annotated[float, Field(gt=0)], ...] = (255.0,)
+    mean: tuple[Annotated[float, Field(ge=-MAX_SCALING, le=MAX_SCALING)], ...] = (0.0,)
+    std: tuple[Annotated[float, Field(ge=1 / MAX_SCALING, le=MAX_SCALING)], ...] = (255.0,)
     resize: Resize = "letterbox-center"
     pad_value: Annotated[int, Field(ge=0, le=255)] = 114
 

@@ -18,7 +18,7 @@ from edge.spec.graph import Graph, read_graph
 from edge.spec.infer import Facts, infer
 from edge.spec.inputs import free, layout_of, level_by_level, named_range, size_wh
 from edge.spec.labels import read_labels
-from edge.spec.model import SCHEMA_VERSION, InputSpec, Layout, ModelSpec
+from edge.spec.model import MAX_SCALING, SCHEMA_VERSION, InputSpec, Layout, ModelSpec
 from edge.spec.validate import validated
 from edge.tensor import TensorInfo
 
@@ -214,7 +214,8 @@ def _from_file(path: Path, members: Mapping[str, bytes], graph: Graph) -> dict[s
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     mean, std = metadata.mean, metadata.std
-    usable = len(mean) in (1, 3) and len(std) in (1, 3) and all(value > 0 for value in std)
+    usable = len(mean) in (1, 3) and len(std) in (1, 3) and all(abs(value) <= MAX_SCALING for value in mean)
+    usable = usable and all(1 / MAX_SCALING <= value <= MAX_SCALING for value in std)
     return {
         "labels": tflite_metadata.labels(metadata, members) or _lone_labels(members),
         "output_names": metadata.outputs,

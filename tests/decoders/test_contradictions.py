@@ -12,6 +12,7 @@ from heads import CASES, SIZE_WH, infos, model_spec
 from edge.decoders import CLASSIFIERS, DECODERS
 from edge.errors import SpecError
 from edge.spec import DecoderSpec, InputSpec, ModelSpec
+from edge.spec.validate import validated
 from edge.tensor import TensorInfo
 
 
@@ -38,6 +39,28 @@ def test_a_wrong_number_of_labels_is_refused(name: str) -> None:
 def test_unknown_parameters_are_refused(name: str) -> None:
     with pytest.raises(SpecError, match=rf"decoder {CASES[name].family}, params: unknown key colour"):
         build(name, colour="red")
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("yolox-grid", {"strides": []}, "strides: .*at least 1 item"),
+        ("yolo_anchors", {"anchors": [[[1e40, 5]], [[5, 5]]]}, "anchors.0.0.0: .*less than or equal to 1000000"),
+        ("yolo_anchors", {"scale_x_y": [float("nan"), 1]}, "scale_x_y.0: "),
+    ],
+)
+def test_numbers_that_lead_nowhere_are_refused(name: str, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        build(name, **params)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("std", [1e-320]), ("std", [float("nan")]), ("std", [1e308]), ("mean", [1e308]), ("mean", [float("-inf")])],
+)
+def test_scalings_that_lead_nowhere_are_refused(key: str, value: list[float]) -> None:
+    with pytest.raises(SpecError, match=f"{key}.0: "):
+        validated(InputSpec, {key: value}, "input")
 
 
 @pytest.mark.parametrize("name", CASES)

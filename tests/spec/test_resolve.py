@@ -98,7 +98,7 @@ def test_broken_metadata_is_refused_in_one_line(kind: str, path: Path) -> None:
         ({"schema_version": "one"}, "schema_version"),
         ({"colour": "red"}, "unknown key colour"),
         ({"task": "cook"}, "task: Input should be 'detect' or 'classify', found 'cook'"),
-        ({"input": {"std": [0]}}, r"input.std.0: .*greater than 0, found 0"),
+        ({"input": {"std": [0]}}, r"input.std.0: .*greater than or equal to 0.000001, found 0"),
         ({"input": {"mean": [1, 2]}}, r"input: mean has 2 values, expected 1 or 3 for RGB"),
         ({"conf": 2, "iou": -1, "labels": 3, "name": None}, r"\(and 1 more\)"),
         ({"decoder": {}}, "decoder.name is missing"),
