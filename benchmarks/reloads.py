@@ -59,7 +59,7 @@ def main() -> None:
             took, rows = [], []
             while True:
                 try:
-                    if status()["cameras"][0]["results"] > 15:
+                    if any(camera["results"] > 15 for camera in status()["cameras"]):
                         break
                 except OSError:
                     pass

@@ -15,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,8 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, list[Any]] = {}
     for turn in range(arguments.rounds + 1):
         for engine, worker in workers:
+            # Threads of the one before may still spin, in wait of more work.
+            time.sleep(1.0)
             if engine != "edge-throughput":
                 ms = worker.ask(do="invoke", runs=arguments.runs)["ms"]
             answer = worker.ask(do="clip", video=video)
