@@ -170,6 +170,11 @@ class Manager:
         self._call("disable", "--now", self.unit)
         kept: list[Path] = []
         if self.scope == "system":
+            runtime = Path("/run", self.name)
+            if runtime.exists():  # it outlives a restart, for what a crash left in it
+                self._call("clean", "--what=runtime", self.unit)
+            if runtime.is_symlink():  # of a dynamic user's folder the link stays
+                runtime.unlink()
             for what, root in (("state", "/var/lib"), ("cache", "/var/cache")):
                 folder = Path(root, self.name)
                 if not folder.exists():

@@ -173,11 +173,11 @@ def test_from_install_to_uninstall(service: Booted) -> None:
     assert "/var/lib/edge stays with its files; to remove it: sudo rm -r /var/lib/private/edge /var/lib/edge" in said
     assert service.run(f"{EDGE} service status", check=False).returncode == 4
     left = service.files() - before
-    assert left and all(path.startswith(("/var/lib/edge", "/var/lib/private")) for path in left)
+    assert left and all(path.startswith(("/var/lib/edge", "/var/lib/private", "/run/private")) for path in left)
 
     service.run(f"{EDGE} service install")
     service.run(f"{EDGE} service uninstall --purge")
-    assert service.files() - before <= {"/var/lib/private", "/var/cache/private"}
+    assert service.files() - before <= {"/var/lib/private", "/var/cache/private", "/run/private"}
     # systemd removes a folder of links that was empty before.
     assert before - service.files() <= {"/etc/systemd/system/multi-user.target.wants"}
 
