@@ -33,6 +33,12 @@ _LONGEST = 2000
 """Characters of a message; its end says what to do."""
 
 
+def one_line(text: str) -> str:
+    """Return a message as one line of some length that neither steers a terminal nor turns the direction of writing."""
+    text = _STEERING.sub("?", text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-495:]}"
+
+
 class EdgeError(Exception):
     """Base of every error that edge raises on purpose."""
 
@@ -40,8 +46,7 @@ class EdgeError(Exception):
 
     def __str__(self) -> str:
         """Return the message, one line of some length whatever stands in it: it may quote names and words of a file."""
-        text = _STEERING.sub("?", super().__str__())
-        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-495:]}"
+        return one_line(super().__str__())
 
 
 class InputError(EdgeError):

@@ -14,6 +14,8 @@ _STRING = re.compile(
 )
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
+_LONGEST_KEY = 100
+"""Names with dots between them; each of their beginnings is a key, too."""
 _PLAIN = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
 
 
@@ -107,6 +109,8 @@ class _Scanner:
             self._space()
             names.append(self._name())
             self._space()
+            if len(names) > _LONGEST_KEY:
+                raise ValueError("key")
         return names
 
     def _name(self) -> str:

@@ -10,20 +10,30 @@ import re
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What cameras, models and sinks may be called: they become parts of file names and topics."""
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, lt=1e6)]
+Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Auto = Literal["auto"]
 
 
 class Table(BaseModel):
-    """A table of the file: unknown keys are errors."""
+    """A table of the file: unknown keys are errors, and texts may be numbers, since variables are texts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans_for_numbers(cls, data: object) -> object:
+        # pydantic takes true for 1; nothing takes a bare object.
+        if not isinstance(data, dict):
+            return data
+        wanted = {name for name, field in cls.model_fields.items() if field.annotation is bool}
+        return {k: object() if isinstance(v, bool) and k not in wanted else v for k, v in data.items()}
 
 
 class ServiceConfig(Table):
@@ -35,7 +45,10 @@ class ServiceConfig(Table):
         description="HOST:PORT of /healthz, /readyz, /status and /metrics; another host than loopback needs a token",
     )
     token: str | None = Field(
-        default=None, description="What requests must bring as 'Authorization: Bearer TOKEN'", repr=False
+        default=None,
+        description="What requests must bring as 'Authorization: Bearer TOKEN'",
+        repr=False,
+        validate_default=True,
     )
     stuck_s: Positive = Field(
         default=20.0,
@@ -49,18 +62,20 @@ class ServiceConfig(Table):
             split_address(value)
         return value
 
-    @model_validator(mode="after")
-    def _guarded(self) -> ServiceConfig:
-        if self.http is not None and not self.token and not _loopback(split_address(self.http)[0]):
-            raise ValueError(f"http on {self.http} can be reached by others: set token, or use 127.0.0.1")
-        return self
+    @field_validator("token")
+    @classmethod
+    def _guarded(cls, value: str | None, info: ValidationInfo) -> str | None:
+        http = info.data.get("http")
+        if http is not None and not value and not _loopback(split_address(http)[0]):
+            raise ValueError("is missing or empty, and http can be reached by others: set it, or use 127.0.0.1")
+        return value
 
 
 class ModelConfig(Table):
     """A model, and how it is run."""
 
-    path: str | None = Field(default=None, description="A .tflite file, or the name of a bundled or pulled model")
-    delegate: str = Field(
+    path: Text | None = Field(default=None, description="A .tflite file, or the name of a bundled or pulled model")
+    delegate: Text = Field(
         default="cpu", description="cpu, gpu[:float32], edgetpu[:usb|:pci|:N], or a delegate's PATH.so?key=value"
     )
     fallback: bool = Field(default=True, description="Whether the CPU goes on where the delegate fails")
@@ -73,11 +88,11 @@ class ModelConfig(Table):
     )
     verify: bool = Field(default=False, description="Whether the model's self-test is replayed at start")
     decoder: str | None = Field(default=None, description="Head family, for a file that does not say it")
-    labels: str | None = Field(
+    labels: Text | None = Field(
         default=None, description="Text file with one class name a line, for a file that has none"
     )
-    input_range: str | None = Field(
-        default=None, description="0..1, -1..1, 0..255 or imagenet, for a file that does not say it"
+    input_range: Literal["0..1", "-1..1", "0..255", "imagenet"] | None = Field(
+        default=None, description="Values that the input takes, for a file that does not say it"
     )
     color: Literal["RGB", "BGR", "GRAY"] | None = Field(
         default=None, description="Colour order, for a file that does not say it"
@@ -93,7 +108,7 @@ class ModelConfig(Table):
 class CameraConfig(Table):
     """A camera: what it reads, what looks at it, where results go."""
 
-    source: str = Field(
+    source: Text = Field(
         repr=False,
         description="rtsp://, http://, csi:// URL, camera number, /dev/video0, /dev/v4l/by-id/..., or a video file",
     )
@@ -103,10 +118,12 @@ class CameraConfig(Table):
     iou: Share | None = Field(
         default=None, description="Overlap above which the weaker box goes; the model's own by default"
     )
-    max_det: Annotated[int, Field(ge=1)] = Field(default=300, description="Most boxes per frame")
+    max_det: Annotated[int, Field(ge=1, le=100_000)] = Field(default=300, description="Most boxes per frame")
     classes: tuple[str, ...] | None = Field(default=None, description="Only these, names or numbers; all by default")
     agnostic: bool = Field(default=False, description="Whether overlaps are suppressed across classes")
-    every: Annotated[int, Field(ge=1)] = Field(default=1, description="Only every so-manieth frame is looked at")
+    every: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1, description="Only every so-manieth frame is looked at"
+    )
     max_fps: Positive | None = Field(default=None, description="At most so many frames a second are looked at")
     size: str | None = Field(default=None, description="Picture size to ask a USB or CSI camera for, WIDTHxHEIGHT")
     fps: Positive | None = Field(default=None, description="Frames per second to ask a USB or CSI camera for")
@@ -123,7 +140,9 @@ class CameraConfig(Table):
     @field_validator("classes", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
-        return [str(v) if isinstance(v, int) else v for v in value] if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        return [str(v) if isinstance(v, int) and not isinstance(v, bool) else v for v in value]
 
     @field_validator("size")
     @classmethod
@@ -143,10 +162,10 @@ class CameraConfig(Table):
 class FileSinkConfig(Table):
     """What the outputs of results as text share."""
 
-    path: str = Field(description="The file; {camera} is the camera's name")
+    path: Text = Field(description="The file; {camera} is the camera's name")
     max_mb: Positive = Field(default=50.0, description="Size in MB from which a new file is begun")
-    keep: Annotated[int, Field(ge=0)] = Field(default=4, description="Full files that are kept beside it")
-    flush_s: Annotated[float, Field(ge=0)] = Field(
+    keep: Annotated[int, Field(ge=0, le=10_000)] = Field(default=4, description="Full files that are kept beside it")
+    flush_s: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=2.0, description="Records are written together at this interval in seconds; 0: each at once"
     )
     daily: bool = Field(default=False, description="Whether each day begins a new file, too")
@@ -167,16 +186,16 @@ class CsvSinkConfig(FileSinkConfig):
 class MediaSinkConfig(Table):
     """What the outputs of pictures and video share: a folder, and how much it may hold."""
 
-    path: str = Field(description="The folder; each camera has one of its own in it")
+    path: Text = Field(description="The folder; each camera has one of its own in it")
     max_days: Positive | None = Field(default=None, description="Older files are removed")
     max_gb: Positive | None = Field(
         default=None, description="The oldest files of a camera are removed beyond this size in GB"
     )
-    min_free_gb: Annotated[float, Field(ge=0)] = Field(
+    min_free_gb: Annotated[float, Field(ge=0, lt=1e6)] = Field(
         default=0.5, description="The oldest files are removed while less than this is free on the disk"
     )
     overlay: bool = Field(default=True, description="Whether boxes are drawn")
-    max_width: Annotated[int, Field(ge=16)] | None = Field(
+    max_width: Annotated[int, Field(ge=16, le=100_000)] | None = Field(
         default=None, description="Wider pictures are scaled down to it"
     )
 

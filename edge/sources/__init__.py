@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.errors import SourceError
-from edge.sources.base import Source, without_credentials
-from edge.sources.csi import csi_source
+from edge.sources.base import Source
+from edge.sources.csi import csi_number, csi_source
 from edge.sources.gstreamer import GStreamerSource
 from edge.sources.images import ImageSource, folder_source, glob_source, is_video
 from edge.sources.lists import expand_sources, is_list
 from edge.sources.live import StreamSource
 from edge.sources.options import DEFAULTS, SourceOptions
+from edge.sources.urls import check_url, without_credentials
 from edge.sources.usb import CameraSource, is_camera
 from edge.sources.video import VideoSource
 
@@ -23,6 +24,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "SourceOptions",
+    "check_source",
     "expand_sources",
     "is_live",
     "open_source",
@@ -82,6 +84,19 @@ def open_source(uri: str, options: SourceOptions = DEFAULTS) -> Source:
         if kind.accepts(path):
             return kind.open(path, options)
     raise SourceError(f"{path}: no such file or folder; expected one, or a camera number, a pattern or a URL")
+
+
+def check_source(uri: str) -> None:
+    """Say what is wrong with the name of a source, as far as that can be told without opening it.
+
+    Raises:
+        SourceError: No source has such a name.
+    """
+    path = _plain(uri)
+    if path.startswith("csi://"):
+        csi_number(path)
+    elif "://" in path and not path.startswith("gst://"):
+        check_url(path)
 
 
 def is_live(uri: str) -> bool:

@@ -8,11 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from edge.frame import Frame, Image
-
-_SECRET_KEY = re.compile(r"user|usr|login|pass|pwd|token|secret|auth|key|sig", re.IGNORECASE)
 
 
 class Source(Protocol):
@@ -120,33 +117,6 @@ class SourceBase:
 def still_frame(image: Image, index: int, source: str) -> Frame:
     """Return the frame of a picture file."""
     return Frame(image, index, source, 0.0, time.monotonic(), time.time(), still=True)
-
-
-def without_credentials(uri: str) -> str:
-    """Return a URI with user, password and secret-looking query values replaced by `***`.
-
-    Anything that is no URL comes back as it is.
-    """
-    if "://" not in uri:
-        return uri
-    if uri.startswith("gst://"):
-        # A pipeline: elements with properties, some of which may be URLs.
-        uri = re.sub(r"(?<=://)[^\s/@!]*@", "***@", uri)
-        return re.sub(r"([\w-]*(?:user|pass|pw|token|secret|auth|key)[\w-]*\s*=\s*)(\"[^\"]*\"|\S+)", r"\1***", uri)
-    try:
-        parts = urlsplit(uri)
-        host = parts.netloc.rpartition("@")
-    except ValueError:
-        # Brackets that do not pair, for instance: not parsable, so nothing of it is safe to show.
-        return uri.partition("://")[0] + "://***"
-    netloc = f"***@{host[2]}" if host[1] else host[2]
-    query = parts.query
-    if any(_SECRET_KEY.search(key) for key, _ in parse_qsl(query, keep_blank_values=True)):
-        query = "&".join(
-            f"{quote(key)}={'***' if _SECRET_KEY.search(key) else quote(value)}"
-            for key, value in parse_qsl(query, keep_blank_values=True)
-        )
-    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
 
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:

@@ -37,10 +37,7 @@ def csi_source(uri: str, options: SourceOptions = DEFAULTS) -> CaptureSource | P
     Raises:
         SourceError: There is no such camera, or nothing to read it with.
     """
-    text = uri.removeprefix("csi://")
-    if not (text.isascii() and text.isdigit() and len(text) < 4):
-        raise SourceError(f"{uri}: expected the number of a camera, like csi://0")
-    number = int(text)
+    number = csi_number(uri)
     if is_jetson():
         if not has_gstreamer():
             raise SourceError(
@@ -62,6 +59,18 @@ def csi_source(uri: str, options: SourceOptions = DEFAULTS) -> CaptureSource | P
         f"{uri}: nothing here reads a CSI camera; on a Raspberry Pi: sudo apt install python3-picamera2, and a virtual "
         f"environment with --system-site-packages; on another board: an OpenCV with GStreamer, {SYSTEM_OPENCV}"
     )
+
+
+def csi_number(uri: str) -> int:
+    """Return which camera a csi:// name means.
+
+    Raises:
+        SourceError: None.
+    """
+    text = uri.removeprefix("csi://")
+    if not (text.isascii() and text.isdigit() and len(text) < 4):
+        raise SourceError(f"{uri}: expected the number of a camera, like csi://0")
+    return int(text)
 
 
 def is_jetson() -> bool:

@@ -9,8 +9,8 @@ import cv2
 
 from edge.errors import SourceError
 from edge.sources.attempt import Attempt
-from edge.sources.base import without_credentials
 from edge.sources.options import DEFAULTS, SourceOptions
+from edge.sources.urls import without_credentials
 from edge.sources.video import CaptureSource
 
 APPSINK = "videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"

@@ -10,22 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import cv2
 
 from edge.errors import SourceError
 from edge.sources.attempt import Attempt
-from edge.sources.base import without_credentials
 from edge.sources.options import DEFAULTS, SourceOptions, Transport
+from edge.sources.urls import check_url, without_credentials
 from edge.sources.video import CaptureSource
 
 log = logging.getLogger(__name__)
-
-_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "tcp": None}
-"""Scheme -> default port, of those that begin with a TCP connection (None: the URL must name it)."""
-
-SCHEMES = (*_PORTS, "udp", "rtp", "srt")
 
 _SATURATED = 0.9
 _SATURATED_S = 3.0
@@ -55,10 +49,9 @@ class StreamSource(CaptureSource):
         """
         name = without_credentials(url)
         scheme = url.partition("://")[0].lower()
-        if scheme not in SCHEMES:
-            raise SourceError(f"{name}: unknown scheme {scheme!r}; expected one of {', '.join(SCHEMES)}, or a file")
-        if scheme in _PORTS:
-            _check_reachable(url, scheme, name, options.open_timeout_s)
+        address = check_url(url)
+        if address is not None:
+            _check_reachable(*address, name, options.open_timeout_s)
         self.name, self._url, self._options = name, url, options
         self._scheme = scheme
         # A decoder with several threads gives a frame that many frames later. A file may as well be decoded by all.
@@ -121,15 +114,8 @@ def _skip_backlog(capture: Any) -> None:
             return
 
 
-def _check_reachable(url: str, scheme: str, name: str, timeout_s: float) -> None:
+def _check_reachable(host: str, port: int, name: str, timeout_s: float) -> None:
     """Try a TCP connection, because OpenCV keeps the reason of a failure to itself."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or _PORTS[scheme]
-    except ValueError as error:
-        raise SourceError(f"{name}: this is no valid URL") from error
-    if not host or port is None:
-        raise SourceError(f"{name}: the URL names no host" if not host else f"{name}: the URL names no port")
     deadline = time.monotonic() + timeout_s
     reason: OSError | None = None
     for family, kind, protocol, _, address in _resolve(host, port, name, timeout_s):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from edge.errors import EdgeError, SourceError, SourceLostError
 from edge.frame import Frame
 from edge.sources.attempt import Attempt
-from edge.sources.base import Source, without_credentials
+from edge.sources.base import Source
+from edge.sources.urls import without_credentials
 
 
 class Reader:

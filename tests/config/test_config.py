@@ -63,15 +63,15 @@ def problems(folder: Path, text: str) -> list[str]:
         ),
         (
             f"{CAMERA}[cameras.b]\nsource = '1'\n[sinks.x]\nkind = 'csv'\npath = 'x'",
-            "7: sinks.x.path: 2 cameras would write one file; put {camera} into its name",
+            "7: sinks.x.path: cameras front and b would write one file; put {camera} into its name",
         ),
         (
             f"{CAMERA}[sinks.x]\nkind = 'csv'\npath = 'x'\n[sinks.y]\nkind = 'json'\npath = './x'",
-            "8: sinks.y.path: is the path of sinks.x, too; give another",
+            "8: sinks.y.path: sinks.x writes to the same place for camera front; give another path",
         ),
         (
             f"{CAMERA}[service]\nhttp = '0.0.0.0:80'",
-            "3: service: http on 0.0.0.0:80 can be reached by others: set token, or use 127.0.0.1",
+            "3: service.token: is missing or empty, and http can be reached by others: set it, or use 127.0.0.1",
         ),
         (f"{CAMERA}[service]\nhttp = 'localhost'", "4: service.http: expected HOST:PORT, like 127.0.0.1:8621"),
         (f"{CAMERA}[service]\nlog = 'xml'", "4: service.log: expected 'text' or 'json', found a string"),
@@ -84,6 +84,33 @@ def problems(folder: Path, text: str) -> list[str]:
         (f"{CAMERA}source = '1'", "3: not valid TOML (Cannot overwrite a value)"),
         (f"{CAMERA}conf = ", "3: not valid TOML (Invalid value)"),
         ("[cameras]\nfront = 3", "2: cameras.front: expected a table, found 3"),
+        (f"{CAMERA}every = true", "3: cameras.front.every: expected integer, found a boolean"),
+        (f"{CAMERA}every = 1.5", "3: cameras.front.every: expected integer, found 1.5"),
+        (f"{CAMERA}conf = true", "3: cameras.front.conf: expected number, found a boolean"),
+        (f"{CAMERA}agnostic = 'maybe'", "3: cameras.front.agnostic: expected true or false, found a string"),
+        (f"{CAMERA}max_fps = inf", "3: cameras.front.max_fps: expected a finite number, found inf"),
+        (f"{CAMERA}conf = nan", "3: cameras.front.conf: expected a finite number, found nan"),
+        (f"{CAMERA}classes = 'person'", "3: cameras.front.classes: expected an array, found a string"),
+        (f"{CAMERA}classes = [true]", "3: cameras.front.classes[0]: expected string, found a boolean"),
+        (f"{CAMERA}model = 'a\\nb'", "3: cameras.front.model: there is no model 'a\\\\nb'; there is default"),
+        (f'{CAMERA}model = "\\u0000"', "3: cameras.front.model: holds a character that cannot be written"),
+        (f'{CAMERA}"\\u001b[31m\\n" = 1', "3: cameras.front.'\\x1b[31m\\n': unknown key"),
+        (f"{CAMERA}a{'.a' * 5000} = 1", "3: expected a key of a few names, found dozens"),
+        (f"{CAMERA}model = {'[' * 200}{']' * 200}", "3: cameras.front.model"),
+        ("[cameras.a]\nsource = 'rstp://h/x'", "2: cameras.a.source: unknown scheme 'rstp'; expected one of http"),
+        ("[cameras.a]\nsource = 'rtsp:///x'", "2: cameras.a.source: the URL names no host"),
+        ("[cameras.a]\nsource = 'rtsp://u:pw@h:99999/x'", "2: cameras.a.source: this is no valid URL"),
+        ("[cameras.a]\nsource = 'csi://x'", "2: cameras.a.source: expected the number of a camera"),
+        ("[cameras.a]\nsource = ''", "2: cameras.a.source: is empty"),
+        (
+            f"{CAMERA}[sinks.a]\nkind = 'json'\npath = '{{camera}}'\n[sinks.b]\nkind = 'csv'\npath = './x/../front'",
+            "8: sinks.b.path: sinks.a writes to the same place for camera front; give another path",
+        ),
+        (
+            f"{CAMERA}[sinks.a]\nkind = 'record'\npath = 'v'\n[sinks.b]\nkind = 'clips'\npath = 'v/'",
+            "8: sinks.b.path: sinks.a writes to the same place for camera front; give another path",
+        ),
+        (f"{CAMERA}[sinks.a]\nkind = 'json'\npath = '..'", "5: sinks.a.path: is a folder; expected a file"),
     ],
 )
 def test_a_problem_is_one_line_with_its_place(tmp_path: Path, text: str, says: str) -> None:
@@ -100,6 +127,44 @@ def test_all_problems_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in found] == ["2", "5", "6", "8"]
     with pytest.raises(InputError, match=r"\(and 3 more: edge run .* --check\)$"):
         load_config(tmp_path / "edge.toml")
+
+
+def test_names_are_checked_although_other_things_are_wrong(tmp_path: Path) -> None:
+    found = problems(tmp_path, f"{CAMERA}conf = 7\nmodel = 'm'\nsinks = ['s']\n[cameras.b]\nsource = 'rtsp://'\n")
+    assert [line.partition(":")[0] for line in found] == ["3", "4", "5", "7"]
+
+
+def test_a_camera_that_is_off_writes_nothing(tmp_path: Path) -> None:
+    text = f"{CAMERA}[cameras.b]\nsource = '1'\nenabled = false\n[sinks.x]\nkind = 'csv'\npath = 'x'\n"
+    assert problems(tmp_path, text) == []
+    assert problems(tmp_path, "\ufeff" + text.replace("\n", "\r\n")) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{CAMERA}model = '${{PW}}'",
+        f"{CAMERA}sinks = ['${{PW}}']",
+        f"{CAMERA}[sinks.a]\nkind = '${{PW}}'\npath = 'x'",
+        f"{CAMERA}[sinks.a]\nkind = 'json'\npath = '{{${{PW}}}}'",
+        f"{CAMERA}[service]\nhttp = '${{PW}}:80'",
+        "[cameras.a]\nsource = 'rtsp://${PW}:99999/x'",
+        f"{CAMERA}[models.m]\ninput_range = '${{PW}}'",
+    ],
+)
+def test_what_a_variable_holds_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PW", "s3cret")
+    found = problems(tmp_path, text)
+    assert len(found) == 1 and "s3cret" not in found[0]
+
+
+def test_numbers_may_come_from_variables_and_problems_of_one_are_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERY", "3")
+    (tmp_path / "edge.toml").write_text(f"{CAMERA}every = '${{EVERY}}'\n")
+    assert load_config(tmp_path / "edge.toml").config.cameras["front"].every == 3
+    assert len(problems(tmp_path, f"{CAMERA}model = '${{NOPE}}'\nconf = '${{NOPE}}'")) == 2
 
 
 def test_what_is_no_configuration(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from edge.errors import SourceError, SourceLostError
 from edge.sources import SourceOptions, csi, gstreamer, is_live, open_source
-from edge.sources.base import without_credentials
+from edge.sources.urls import without_credentials
 
 
 class Request:

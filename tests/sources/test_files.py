@@ -14,8 +14,9 @@ from media import clip, film, noise, picture
 
 from edge.errors import SourceError
 from edge.sources import open_source
-from edge.sources.base import natural_key, without_credentials
+from edge.sources.base import natural_key
 from edge.sources.images import read_image
+from edge.sources.urls import without_credentials
 
 
 def test_a_picture_is_one_still_frame(tmp_path: Path) -> None:
