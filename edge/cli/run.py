@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge.runner.runner import Runner
     from edge.service.health import HealthServer
     from edge.service.notify import Notifier
+    from edge.service.watchdog import Watchdog
 
 log = logging.getLogger("edge")
 
@@ -91,7 +92,7 @@ class _Service:
             notifier.ready(_sentence(runner))
             watchdog.start()
             log.info("running: %s", _sentence(runner))
-            health = self._watch(runner, notifier, health)
+            health = self._watch(runner, notifier, watchdog, health)
         finally:
             notifier.stopping()
             watchdog.stop()
@@ -123,7 +124,9 @@ class _Service:
             before = signal.signal(number, handler)
             self._stack.callback(signal.signal, number, before)
 
-    def _watch(self, runner: Runner, notifier: Notifier, health: HealthServer | None) -> HealthServer | None:
+    def _watch(
+        self, runner: Runner, notifier: Notifier, watchdog: Watchdog, health: HealthServer | None
+    ) -> HealthServer | None:
         """Wait for what ends the service, and put new configurations in place; returns the server that runs then."""
         import time
 
@@ -131,6 +134,7 @@ class _Service:
         while not self._stop_signal and not runner.ended:
             self._wake.wait(_LOOK_S)
             self._wake.clear()
+            watchdog.beat()
             if runner.failed is not None:
                 raise runner.failed
             if (self._reload or self._changed()) and not self._stop_signal:

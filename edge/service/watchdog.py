@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable
 
 from edge.runner.status import Status
@@ -14,6 +15,9 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0
 """How often it looks where systemd does not watch: the log still says what hangs."""
+
+MAIN_S = 120.0
+"""How long the main loop may take for one turn: it loads the models of a new configuration, and a GPU compiles them."""
 
 _UNKNOWN = "the state of the service cannot be told"
 
@@ -40,10 +44,16 @@ class Watchdog:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._hung: set[str] = set()
+        self._beat_s = time.monotonic()
+
+    def beat(self) -> None:
+        """Note that the main loop makes progress; it must call every `MAIN_S` seconds at least."""
+        self._beat_s = time.monotonic()
 
     def start(self) -> None:
         """Begin; the first look is at once."""
         self._stop.clear()
+        self.beat()
         # A daemon: one that waits for a snapshot must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
@@ -67,6 +77,9 @@ class Watchdog:
             hung = (_UNKNOWN,)
             if _UNKNOWN not in self._hung:
                 log.exception("the watchdog asked in vain")
+        silent_s = time.monotonic() - self._beat_s
+        if silent_s > MAIN_S:
+            hung = (*hung, f"the main loop: no progress for {silent_s:.0f} s")
         if not hung:
             self._notifier.watchdog()
         self._tell(hung)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from edge.runner.status import ConfigStatus, Status
+from edge.service import watchdog as module
 from edge.service.notify import Notifier
 from edge.service.watchdog import Watchdog
 
@@ -145,3 +146,25 @@ def test_without_systemd_the_log_still_says_what_hangs(caplog: pytest.LogCapture
     watchdog.stop()
     assert "output disk" in caplog.text
     assert "systemd" not in caplog.text
+
+
+def test_a_main_loop_that_stands_still_starves_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAIN_S", 0.3)
+    notifier, looks = Counter(), Looks()
+    watchdog = Watchdog(notifier, looks, LOOK_S)
+    with caplog.at_level(logging.WARNING, "edge"):
+        watchdog.start()
+        try:
+            looks.some()
+            assert notifier.fed
+            until(lambda: "the main loop: no progress for" in caplog.text)
+            fed = notifier.fed
+            looks.some()
+            assert notifier.fed == fed
+            watchdog.beat()
+            until(lambda: notifier.fed > fed)
+        finally:
+            watchdog.stop()
+    assert "everything makes progress again" in caplog.text
