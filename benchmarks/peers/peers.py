@@ -29,6 +29,7 @@ PACKAGES = {
     "onnxruntime": ["opencv-python-headless", "ai-edge-litert", "onnxruntime"],
     "ncnn": ["opencv-python-headless", "ai-edge-litert", "ncnn"],
     "opencv": ["opencv-python-headless==4.12.0.88", "ai-edge-litert"],
+    "ultralytics": ["ultralytics", "torch", "ai-edge-litert>=2.1.4"],
 }
 """Engine -> what its environment needs besides edge; edge's own code needs a runtime to read the description."""
 
@@ -36,11 +37,11 @@ PACKAGES = {
 class Worker:
     """An engine in a process of its own."""
 
-    def __init__(self, python: Path, engine: str, model: str, spec: Path, threads: int) -> None:
-        """Start it, and wait until it is ready."""
+    def __init__(self, python: Path, engine: str, script: str, *arguments: object) -> None:
+        """Start a script beside this one, and wait until it is ready."""
         self.engine = engine
         self._process = subprocess.Popen(
-            [str(python), str(HERE / "worker.py"), engine, model, str(spec), str(threads)],
+            [str(python), str(HERE / script), *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -50,10 +51,18 @@ class Worker:
         self._read()
 
     def ask(self, **what: Any) -> dict[str, Any]:
+        """Have it do something, and wait for the answer."""
+        self.begin(**what)
+        return self.answer()
+
+    def begin(self, **what: Any) -> None:
         """Have it do something."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(what) + "\n")
         self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for what it has to say of that."""
         return self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -160,7 +169,11 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if model is not None:
             python = environment("edge" if engine.startswith("edge") else engine)
             kind = "edge" if engine == "edge-1" else engine
-            workers.append((engine, Worker(python, kind, model, tflite, 1 if engine == "edge-1" else threads)))
+            each = 1 if engine == "edge-1" else threads
+            workers.append((engine, Worker(python, engine, "worker.py", kind, model, tflite, each)))
+    # What two cores give at best: as many processes of one thread, that share nothing.
+    alone = [Worker(environment("edge"), "alone", "worker.py", "edge", tflite, tflite, 1) for _ in range(threads)]
+    side_by_side = []
     video = str(arguments.video.resolve())
     end: dict[str, list[float]] = {engine: [] for engine, _ in workers}
     bare: dict[str, list[float]] = {engine: [] for engine, _ in workers}
@@ -181,7 +194,14 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
                 found[engine] = answer["found"]
                 for stage, values in answer["stages"].items():
                     stages[engine].setdefault(stage, []).append(statistics.median(values))
-    for _, worker in workers:
+        time.sleep(1.0)
+        start = time.perf_counter()
+        for worker in alone:
+            worker.begin(do="clip", video=video)
+        frames = sum(worker.answer()["frames"] for worker in alone)
+        if turn:
+            side_by_side.append((time.perf_counter() - start) / frames * 1e3)
+    for worker in [*(worker for _, worker in workers), *alone]:
         worker.close()
     best = statistics.median(end["edge-throughput"])
     print(f"\n{name} ({network}), {threads} threads, {arguments.rounds} rounds, median (least-most) of ms per frame\n")
@@ -200,6 +220,7 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     figures = {
         "sequential end to end / bare invoke": statistics.median(end["edge"]) / statistics.median(bare["edge"]),
         "throughput / sum of the sequential single-thread stages": best / sum(single.values()),
+        "throughput / processes of one thread side by side": best / statistics.median(side_by_side),
         "onnxruntime / edge throughput": statistics.median(end.get("onnxruntime", [0])) / best,
         "ncnn / edge throughput": statistics.median(end.get("ncnn", [0])) / best,
         "opencv / edge throughput": statistics.median(end.get("opencv", [0])) / best,
@@ -208,6 +229,33 @@ def compare(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     print("- stages, 1 thread: " + ", ".join(f"{stage} {ms:.2f}" for stage, ms in single.items()))
     print(f"- stages, {threads} threads: " + ", ".join(f"{stage} {ms:.2f}" for stage, ms in two.items()))
     return {"network": network, "end_to_end_ms": end, "invoke_ms": bare, "stages_ms": stages, "figures": figures}
+
+
+def overhead(model: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compare with Ultralytics' predictor what a frame costs beside the network, and print it."""
+    video, threads = str(arguments.video.resolve()), arguments.threads
+    ours = Worker(environment("edge"), "edge", "worker.py", "edge", model, model, threads)
+    theirs = Worker(environment("ultralytics"), "ultralytics", "predictor.py", model, threads)
+    beside: dict[str, list[float]] = {"edge": [], "ultralytics": []}
+    network: dict[str, list[float]] = {"edge": [], "ultralytics": []}
+    for turn in range(arguments.rounds + 1):
+        time.sleep(1.0)
+        mine = ours.ask(do="clip", video=video)
+        time.sleep(1.0)
+        other = theirs.ask(video=video)
+        inside = {"edge": sum(mine["stages"]["invoke"]) / 1e3, "ultralytics": other["inside"]}
+        for engine, answer in (("edge", mine), ("ultralytics", other)) if turn else ():
+            beside[engine].append((answer["seconds"] - inside[engine]) / answer["frames"] * 1e3)
+            network[engine].append(inside[engine] / answer["frames"] * 1e3)
+    ours.close()
+    theirs.close()
+    ratio = statistics.median(beside["edge"]) / statistics.median(beside["ultralytics"])
+    print(f"\n{model.name}, {threads} threads, {arguments.rounds} rounds, median (least-most) of ms per frame\n")
+    print("| | in the network | beside it |\n|---|---|---|")
+    for engine in beside:
+        print(f"| {engine} | {spread(network[engine])} | {spread(beside[engine])} |")
+    print(f"\n- beside the network, edge / Ultralytics: {ratio:.2f}")
+    return {"network": model.name, "beside_ms": beside, "in_network_ms": network, "ratio": ratio}
 
 
 def main() -> None:
@@ -219,12 +267,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--runs", type=int, default=60, help="bare invocations in a round")
-    parser.add_argument("--networks", default="S,XL")
+    parser.add_argument("--networks", default="S,XL", help="of Yolo-Fastest; empty for none")
+    parser.add_argument("--predictor", type=Path, help="a YOLOv8 .tflite on which Ultralytics' predictor is compared")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     arguments.data = arguments.data.resolve()
-    results = [compare(name, arguments) for name in arguments.networks.split(",")]
+    results = [compare(name, arguments) for name in arguments.networks.split(",") if name]
+    if arguments.predictor is not None and not arguments.predictor.is_file():
+        parser.error(f"--predictor {arguments.predictor}: no such file")
+    model = arguments.predictor or next((arguments.data / "tflite").glob("yolov8n*.tflite"), None)
+    if model is not None:
+        results.append(overhead(model.resolve(), arguments))
+    else:
+        print(f"ultralytics: left out, there is no YOLOv8 model at {arguments.data}/tflite; give one with --predictor")
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 
