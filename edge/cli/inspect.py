@@ -191,6 +191,8 @@ def _conversion(record: dict[str, Any]) -> str:
             f"{gate['metric']} {gate['value']:.3f}, {gate['drop']:.2f} points below float on {gate['images']} pictures "
             f"of {gate['dataset']} (at most {gate['max_drop']:g})"
         )
+        if gate.get("agreement") is not None:
+            said.append(f"agreement with float {gate['agreement']:.3f}")
     return ", ".join(said)
 
 

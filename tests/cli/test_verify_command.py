@@ -136,13 +136,15 @@ def test_a_classifier_in_windows_is_verified_too(tmp_path: Path) -> None:
 
 
 def test_inspect_tells_a_sound_file_from_a_damaged_one(path: Path) -> None:
-    gate = GateRecord(metric="mAP50-95", dataset="d", images=9, reference=0.2, value=0.19, drop=1.0, max_drop=1.5)
+    numbers = {"reference": 0.2, "value": 0.19, "drop": 1.0, "max_drop": 1.5, "agreement": 0.91}
+    gate = GateRecord(metric="mAP50-95", dataset="d", images=9, **numbers)
     record = ConversionRecord(target="edgetpu", steps=("equalisation",), calibration_images=7, gate=gate)
     rewrite(path, conversion=record, cpu_twin="twin.tflite")
     shown = " ".join(edge("inspect", path).stdout.split())
     heads = len(json.loads(edge("inspect", path, "--json").stdout)["outputs"])
     assert "sha256 ok" in shown and f"self-test 2 pictures, {heads} outputs, " in shown
     assert "for edgetpu, equalisation, calibrated on 7 pictures, mAP50-95 0.190, 1.00 points below float" in shown
+    assert "agreement with float 0.910" in shown
     assert "CPU twin twin.tflite" in shown
     facts = json.loads(edge("inspect", path, "--json").stdout)
     assert facts["model_sha256"]["found"] == facts["model_sha256"]["stated"] == facts["spec"]["model_sha256"]
