@@ -37,6 +37,7 @@ def classify(
     camera_format: options.CameraFormat = None,
     flip: options.FlipOption = None,
     rotate: options.RotateOption = options.RotateChoice.NONE,
+    reduce: options.ReduceOption = options.ReduceChoice.NONE,
     every: options.Every = 1,
     max_fps: options.MaxFps = None,
     give_up: options.GiveUp = "60",
@@ -47,7 +48,17 @@ def classify(
     """Name what pictures, videos, cameras and streams show."""
     with running.native_silence(), ExitStack() as stack:
         asked = options.source_options(
-            camera_size, camera_fps, camera_format, flip, rotate, every, max_fps, open_timeout, read_timeout, transport
+            camera_size,
+            camera_fps,
+            camera_format,
+            flip,
+            rotate,
+            every,
+            max_fps,
+            open_timeout,
+            read_timeout,
+            transport,
+            reduce,
         )
         sources = running.open_sources(source, stack, asked, options.give_up_s(give_up))
         outputs = running.plan_outputs(sources, save, sheet, json, "lines", csv, show, force)

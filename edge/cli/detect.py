@@ -99,6 +99,7 @@ def detect(
     camera_format: options.CameraFormat = None,
     flip: options.FlipOption = None,
     rotate: options.RotateOption = options.RotateChoice.NONE,
+    reduce: options.ReduceOption = options.ReduceChoice.NONE,
     every: options.Every = 1,
     max_fps: options.MaxFps = None,
     give_up: options.GiveUp = "60",
@@ -115,7 +116,17 @@ def detect(
         raise InputError(f"--{next(iter(given)).replace('_', '-')}: is for a classifier, with --method sliding-window")
     with running.native_silence(), ExitStack() as stack:
         asked = options.source_options(
-            camera_size, camera_fps, camera_format, flip, rotate, every, max_fps, open_timeout, read_timeout, transport
+            camera_size,
+            camera_fps,
+            camera_format,
+            flip,
+            rotate,
+            every,
+            max_fps,
+            open_timeout,
+            read_timeout,
+            transport,
+            reduce,
         )
         sources = running.open_sources(source, stack, asked, options.give_up_s(give_up))
         outputs = running.plan_outputs(sources, save, sheet, json, json_format.value, csv, show, force)

@@ -92,6 +92,15 @@ class RotateChoice(StrEnum):
     THREE_QUARTERS = "270"
 
 
+class ReduceChoice(StrEnum):
+    """What `--reduce` takes."""
+
+    NONE = "1"
+    HALF = "2"
+    QUARTER = "4"
+    EIGHTH = "8"
+
+
 class TransportChoice(StrEnum):
     """What `--transport` takes."""
 
@@ -117,6 +126,12 @@ FlipOption = Annotated[
 RotateOption = Annotated[
     RotateChoice,
     typer.Option("--rotate", help="Turn the picture, of any source, clockwise.", rich_help_panel=_CAMERAS),
+]
+ReduceOption = Annotated[
+    ReduceChoice,
+    typer.Option(
+        "--reduce", help="Divide width and height of frames, of any source; fast for JPEG.", rich_help_panel=_CAMERAS
+    ),
 ]
 Every = Annotated[int, typer.Option(help="Look at every N-th frame only.", rich_help_panel=_CAMERAS)]
 MaxFps = Annotated[
@@ -144,6 +159,7 @@ def source_options(
     open_timeout: float = 3.0,
     read_timeout: float = 2.0,
     transport: TransportChoice = TransportChoice.TCP,
+    reduce: ReduceChoice = ReduceChoice.NONE,
 ) -> SourceOptions:
     """Return what these flags ask of sources.
 
@@ -165,7 +181,11 @@ def source_options(
     require_opencv()
     from edge.sources import SourceOptions
 
-    given: dict[str, Any] = {"flip": None if flip is None else flip.value, "rotate": int(rotate.value)}
+    given: dict[str, Any] = {
+        "flip": None if flip is None else flip.value,
+        "rotate": int(rotate.value),
+        "reduce": int(reduce.value),
+    }
     try:
         return SourceOptions(
             size_wh=size,

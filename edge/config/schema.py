@@ -130,6 +130,9 @@ class CameraConfig(Table):
     format: str | None = Field(default=None, description="Pixel format to ask a USB camera for, such as MJPG or YUYV")
     flip: Literal["horizontal", "vertical", "both"] | None = Field(default=None, description="Mirrors the picture")
     rotate: Literal[0, 90, 180, 270] = Field(default=0, description="Degrees clockwise")
+    reduce: Literal[1, 2, 4, 8] = Field(
+        default=1, description="Width and height of frames are divided by it; fast for Motion JPEG"
+    )
     open_timeout_s: Positive = Field(default=3.0, description="Seconds to wait for a stream to open")
     read_timeout_s: Positive = Field(default=2.0, description="Seconds to wait for its next frame")
     transport: Literal["tcp", "udp"] = Field(default="tcp", description="Of RTSP")

@@ -113,6 +113,7 @@ def make_feed(name: str, config: CameraConfig) -> Feed:
         format=config.format,
         flip=config.flip,
         rotate=config.rotate,
+        reduce=config.reduce,
         every=config.every,
         max_fps=config.max_fps,
         open_timeout_s=config.open_timeout_s,

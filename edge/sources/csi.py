@@ -16,6 +16,7 @@ from edge.sources.adjust import Thinning, thinned_fps, turned
 from edge.sources.base import SourceBase
 from edge.sources.gstreamer import APPSINK, SYSTEM_OPENCV, has_gstreamer, open_pipeline
 from edge.sources.options import DEFAULTS, SourceOptions
+from edge.sources.reduce import shrunk
 from edge.sources.video import CaptureSource
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class PicameraSource(SourceBase):
         except (RuntimeError, OSError, IndexError) as error:
             self.close()
             raise SourceError(f"{name}: the camera does not start ({error}); does another program use it?") from error
-        image = turned(self._ahead[0], options)
+        image = turned(shrunk(self._ahead[0], options.reduce), options)
         self.size_wh = image.shape[1], image.shape[0]
         given = (self._ahead[0].shape[1], self._ahead[0].shape[0])
         if options.size_wh is not None and given != options.size_wh:
@@ -184,7 +185,7 @@ class PicameraSource(SourceBase):
                 self.skipped_frames += 1
                 continue
             wall_s = time.time() - (time.monotonic() - captured_s)
-            image = turned(image, self._options)
+            image = turned(shrunk(image, self._options.reduce), self._options)
             index, timestamp_s = self.captured - 1, captured_s - start
             yield Frame(image, index, self.name, timestamp_s, captured_s, wall_s, self.fps, True)
 

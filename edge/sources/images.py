@@ -14,7 +14,8 @@ from edge.errors import SourceError
 from edge.frame import Frame, Image
 from edge.sources.adjust import Thinning, thinned_count, turned
 from edge.sources.base import SourceBase, natural_key, still_frame
-from edge.sources.options import DEFAULTS, SourceOptions
+from edge.sources.options import DEFAULTS, Reduce, SourceOptions
+from edge.sources.reduce import FLAGS, shrunk
 from edge.sources.video import VIDEO_SUFFIXES, VideoSource, looks_like_video
 
 log = logging.getLogger(__name__)
@@ -23,13 +24,18 @@ IMAGE_SUFFIXES = frozenset(
     ".bmp .dib .jpg .jpeg .jpe .jp2 .png .webp .avif .pbm .pgm .ppm .pnm .tif .tiff .hdr .exr .sr .ras".split()
 )
 
+_JPEG = b"\xff\xd8\xff"
 _NETPBM = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, reduce: Reduce = 1) -> Image:
     """Read a picture as uint8 BGR, turned upright as its EXIF orientation says.
 
     Grey becomes BGR, 16-bit becomes 8-bit, an alpha channel is dropped.
+
+    Args:
+        path: The file.
+        reduce: What width and height are divided by.
 
     Raises:
         SourceError: The file is missing, empty, cut short, or no picture that OpenCV reads.
@@ -38,10 +44,10 @@ def read_image(path: str | Path) -> Image:
         data = Path(path).read_bytes()
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from error
-    return decode_image(data, path)
+    return decode_image(data, path, reduce)
 
 
-def decode_image(data: bytes, path: str | Path) -> Image:
+def decode_image(data: bytes, path: str | Path, reduce: Reduce = 1) -> Image:
     """Decode the bytes of a picture; see `read_image`.
 
     Raises:
@@ -52,26 +58,27 @@ def decode_image(data: bytes, path: str | Path) -> Image:
     if _jpeg_is_cut(data):
         # The decoder would fill the missing part with grey and say nothing.
         raise SourceError(f"{path}: this JPEG is cut short; copy it again")
+    in_part = reduce if data[:3] == _JPEG else 1
     try:
-        image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS[in_part])
     except cv2.error as error:
         # OpenCV raises for a header that claims more pixels than it allows.
         raise SourceError(f"{path}: OpenCV refuses this picture ({error.err})") from error
     if image is None:
         what = "cut short or damaged" if looks_like_image(data) else "neither a picture nor a video that OpenCV reads"
         raise SourceError(f"{path}: {what} ({len(data)} bytes)")
-    return image
+    return image if in_part == reduce else shrunk(image, reduce)
 
 
 def _jpeg_is_cut(data: bytes) -> bool:
     # Inside compressed data 0xFF is escaped, so the last start-of-scan marker is a real one; a whole file has an
     # end-of-image marker behind it. (Earlier ones can belong to an embedded thumbnail.)
-    return data[:3] == b"\xff\xd8\xff" and data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
+    return data[:3] == _JPEG and data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
 
 
 def looks_like_image(head: bytes) -> bool:
     """Whether a file that starts with `head` is in a common picture format."""
-    return head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", *_NETPBM)) or (
+    return head.startswith((_JPEG, b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", *_NETPBM)) or (
         head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     )
 
@@ -86,14 +93,14 @@ class ImageSource(SourceBase):
 
         Args:
             path: The file.
-            options: Whether it is turned.
+            options: How small it is read, and whether it is turned.
 
         Raises:
             SourceError: As `read_image`.
         """
         self.name = path
         self.paths = (Path(path),)
-        self._frame = still_frame(turned(read_image(path), options), 0, path)
+        self._frame = still_frame(turned(read_image(path, options.reduce), options), 0, path)
         self.size_wh = self._frame.size_wh
 
     def __iter__(self) -> Iterator[Frame]:
@@ -150,7 +157,7 @@ class FilesSource(SourceBase):
                     continue
                 pictures += 1
                 if thinning.keeps(pictures - 1, 0.0):
-                    yield still_frame(turned(read_image(path), self._options), index, str(path))
+                    yield still_frame(turned(read_image(path, self._options.reduce), self._options), index, str(path))
                 else:
                     self.skipped_frames += 1
             except SourceError as error:

@@ -88,7 +88,7 @@ class StreamSource(CaptureSource):
             _heavy.add(self._url)
             self._capture.release()
             self.beat()
-            self._capture = self._connect()
+            self._use(self._connect())
             self.beat()
         return super()._grab()
 

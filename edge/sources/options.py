@@ -11,6 +11,7 @@ from edge.errors import InputError
 Flip = Literal["horizontal", "vertical", "both"]
 Rotate = Literal[0, 90, 180, 270]
 Transport = Literal["tcp", "udp"]
+Reduce = Literal[1, 2, 4, 8]
 
 _ALIASES = {"MJPEG": "MJPG", "JPEG": "MJPG", "YUY2": "YUYV", "YUYV422": "YUYV"}
 """Names of pixel formats that people and other tools use -> the four letters of Video4Linux."""
@@ -32,6 +33,7 @@ class SourceOptions:
         open_timeout_s: How long a stream may take to answer.
         read_timeout_s: How long the next frame of a stream may take.
         transport: Of RTSP.
+        reduce: Width and height of frames are divided by it. JPEG is decoded so, which is faster.
     """
 
     size_wh: tuple[int, int] | None = None
@@ -44,6 +46,7 @@ class SourceOptions:
     open_timeout_s: float = 3.0
     read_timeout_s: float = 2.0
     transport: Transport = "tcp"
+    reduce: Reduce = 1
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -51,7 +54,7 @@ class SourceOptions:
         Raises:
             InputError: One is out of range.
         """
-        for name, kinds in (("flip", Flip), ("rotate", Rotate), ("transport", Transport)):
+        for name, kinds in (("flip", Flip), ("rotate", Rotate), ("transport", Transport), ("reduce", Reduce)):
             value = getattr(self, name)
             if value not in get_args(kinds) and not (name == "flip" and value is None):
                 known = ", ".join(map(str, get_args(kinds)))

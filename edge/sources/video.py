@@ -19,6 +19,7 @@ from edge.frame import Frame, Image
 from edge.sources.adjust import Thinning, thinned_count, thinned_fps, turned
 from edge.sources.base import SourceBase
 from edge.sources.options import DEFAULTS, SourceOptions
+from edge.sources.reduce import decoded, gives_jpeg, shrunk
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +74,15 @@ class CaptureSource(SourceBase):
             name: What the user named, without credentials.
             capture: An open cv2.VideoCapture; this object owns it.
             live: Whether the source goes on without us.
-            options: Which frames to give, and how to turn them.
+            options: Which frames to give, how small, and how to turn them.
 
         Raises:
             SourceError: It gives no frame.
         """
         self.name = name
         self.live = live
-        self._capture = capture
         self._options = options
+        self._use(capture)
         self._ahead: deque[_Grabbed] = deque()
         if not self._read_ahead():
             self.close()
@@ -95,6 +96,11 @@ class CaptureSource(SourceBase):
         self._media_fps = self._rate()
         self.frame_count = thinned_count(self._announced, self._media_fps, options)
         self.fps = thinned_fps(self._media_fps, options)
+
+    def _use(self, capture: Any) -> None:
+        """Read from this capture, which has given no frame yet."""
+        self._capture = capture
+        self._jpeg = gives_jpeg(capture, self._options.reduce)
 
     def _rate(self) -> float | None:
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -131,7 +137,10 @@ class CaptureSource(SourceBase):
         """Return the picture of the frame that was taken, decoded and converted; None where it is damaged."""
         ok, image = self._capture.retrieve()
         self.beat()
-        return image if ok else None
+        if not ok:
+            return None
+        reduce = self._options.reduce
+        return decoded(image, reduce) if self._jpeg else shrunk(image, reduce)
 
     def _captured_s(self, position_s: float) -> float:
         """Return `time.monotonic()` of the capture of a frame that has just arrived."""
