@@ -53,6 +53,7 @@ class Stats:
         frames: Results written.
         dropped: Frames of live sources that were replaced by newer ones.
         skipped: Files that could not be read.
+        left_out: Frames that `every` and `max_fps` of the sources left out.
         elapsed_s: From the first frame's arrival to the end of the last one's writing.
         fallback: Results that the CPU computed because the accelerator had failed.
         found: Detections per class index; for a classifier, pictures per best class.
@@ -62,6 +63,7 @@ class Stats:
     frames: int = 0
     dropped: int = 0
     skipped: int = 0
+    left_out: int = 0
     elapsed_s: float = 0.0
     fallback: int = 0
     found: Counter[int] = field(default_factory=Counter)
@@ -171,6 +173,7 @@ class Pipeline:
             for group, thread in zip(groups, threads, strict=True):
                 for source in group:
                     self.stats.skipped += source.skipped
+                    self.stats.left_out += source.skipped_frames
                     # One that hangs in native code cannot be closed under its reader.
                     if not thread.is_alive():
                         source.close()

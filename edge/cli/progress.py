@@ -99,6 +99,7 @@ class Display:
         frames = "frame" if stats.frames == 1 else "frames"
         line = f"[bold]{stats.frames}[/] {frames} in {stats.elapsed_s:.1f} s, [bold]{stats.fps:.1f}[/] fps"
         line += f", {stats.dropped} dropped" if stats.dropped else ""
+        line += f", {stats.left_out} left out as asked" if stats.left_out else ""
         line += f", [yellow]{stats.skipped} unreadable left out[/]" if stats.skipped else ""
         line += f", [yellow]{stats.fallback} of them on the CPU: the accelerator failed[/]" if stats.fallback else ""
         console.print(line)
