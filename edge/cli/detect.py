@@ -110,6 +110,10 @@ def detect(
     """Find objects in pictures, videos, cameras and streams."""
     if json is None and json_format is not JsonFormat.LINES:
         raise InputError(f"--format {json_format.value}: give the file for it with --json")
+    turned = {"--reduce": reduce.value != "1", "--rotate": rotate.value != "0", "--flip": flip is not None}
+    if json_format is JsonFormat.COCO and any(turned.values()):
+        flag = next(flag for flag, asked in turned.items() if asked)
+        raise InputError(f"--format coco with {flag}: COCO's boxes are in pixels of the files; leave one of them out")
     sliding: dict[str, Any] = {"window": window, "pyramid_scale": pyramid_scale, "stride": stride}
     given = {name: value for name, value in sliding.items() if value is not None}
     if given and method is not Method.SLIDING_WINDOW:

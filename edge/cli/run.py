@@ -39,13 +39,21 @@ _M_ARENA_MAX = -8
 
 def run(
     config: Annotated[Path, typer.Argument(help="The configuration, see edge config init.")] = Path("edge.toml"),
-    check: Annotated[bool, typer.Option("--check", help="Only say what is wrong with it, all of it.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what is wrong with it, all of it; its models are loaded once.")
+    ] = False,
 ) -> None:
     """Run the cameras of a configuration until told to stop."""
     from edge.config.load import check_config, load_config
 
     if check:
-        _print_check(check_config(config), config)
+        problems = check_config(config)
+        if not problems:
+            from edge.runner.check import try_config
+
+            with running.native_silence():
+                problems = try_config(load_config(config))
+        _print_check(problems, config)
         return
     loaded = load_config(config)
     with running.native_silence(), ExitStack() as stack:

@@ -47,6 +47,8 @@ def wrong_names(data: dict[str, Any], written: dict[str, Any]) -> Iterator[Probl
                 check_source(source)
             except SourceError as error:
                 says = str(error).removeprefix(f"{without_credentials(source)}: ")
+                if "${" in str(at(written, ("cameras", camera, "source"))):
+                    says = "this is no URL that can be read"
                 yield Problem(("cameras", camera, "source"), says)
     for name in sinks:
         key = ("sinks", name, "path")

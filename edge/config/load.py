@@ -96,7 +96,7 @@ def _read(path: Path) -> tuple[LoadedConfig | None, list[str]]:
         found += clashes(config)
     except ValidationError as error:
         found += explain(error, filled, data)
-    problems += [problem for problem in found if problem.key not in unusable]
+    problems = list(dict.fromkeys([*problems, *(problem for problem in found if problem.key not in unusable)]))
     if problems or config is None:
         return None, sentences(str(path), problems, key_lines(text))
     return LoadedConfig(path, config), []

@@ -114,6 +114,8 @@ def _explain(detail: Any, data: Any, written: Any) -> Problem:
         return Problem(key, "is empty")
     if kind == "value_error":
         return Problem(key, str(context["error"]))
+    if kind == "literal_error" and isinstance(found := at(written, key), str):
+        return Problem(key, f"expected {detail['msg'].removeprefix('Input should be ')}, found {found!r}")
     wanted = None if "than" in kind else _WANTED.get(kind.partition("_")[0])
     wanted = wanted or detail["msg"].removeprefix("Input should be ")
     return Problem(key, f"expected {wanted}, found {_kind(at(written, key))}")

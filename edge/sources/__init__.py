@@ -93,6 +93,8 @@ def check_source(uri: str) -> None:
         SourceError: No source has such a name.
     """
     path = _plain(uri)
+    if is_list(path):
+        raise SourceError(f"{path}: a list of sources; expected one of those that it names")
     if path.startswith("csi://"):
         csi_number(path)
     elif "://" in path and not path.startswith("gst://"):

@@ -47,7 +47,7 @@ def problems(folder: Path, text: str) -> list[str]:
             f"{CAMERA}sinks = [\n 'lgo',\n]\n[sinks.log]\nkind = 'json'\npath = 'x'",
             "4: cameras.front.sinks[0]: there is no sink 'lgo'; did you mean log?",
         ),
-        (f"{CAMERA}[models.m]\nthreads = 'many'", "4: models.m.threads: expected integer or 'auto', found a string"),
+        (f"{CAMERA}[models.m]\nthreads = 'many'", "4: models.m.threads: expected integer or 'auto', found 'many'"),
         (
             f"{CAMERA}[sinks.x]\npath = 'x'",
             "3: sinks.x: the key kind is missing: json, csv, record, clips or snapshots",
@@ -74,7 +74,7 @@ def problems(folder: Path, text: str) -> list[str]:
             "3: service.token: is missing or empty, and http can be reached by others: set it, or use 127.0.0.1",
         ),
         (f"{CAMERA}[service]\nhttp = 'localhost'", "4: service.http: expected HOST:PORT, like 127.0.0.1:8621"),
-        (f"{CAMERA}[service]\nlog = 'xml'", "4: service.log: expected 'text' or 'json', found a string"),
+        (f"{CAMERA}[service]\nlog = 'xml'", "4: service.log: expected 'text' or 'json', found 'xml'"),
         (
             f"{CAMERA}[cameras.'bad name']\nsource = '1'",
             "3: cameras.'bad name': a name consists of letters, digits, - and _, 64 at most",
@@ -100,6 +100,7 @@ def problems(folder: Path, text: str) -> list[str]:
         ("[cameras.a]\nsource = 'rstp://h/x'", "2: cameras.a.source: unknown scheme 'rstp'; expected one of http"),
         ("[cameras.a]\nsource = 'rtsp:///x'", "2: cameras.a.source: the URL names no host"),
         ("[cameras.a]\nsource = 'rtsp://u:pw@h:99999/x'", "2: cameras.a.source: this is no valid URL"),
+        ("[cameras.a]\nsource = 'all.streams'", "2: cameras.a.source: a list of sources; expected one of those"),
         ("[cameras.a]\nsource = 'csi://x'", "2: cameras.a.source: expected the number of a camera"),
         ("[cameras.a]\nsource = ''", "2: cameras.a.source: is empty"),
         (

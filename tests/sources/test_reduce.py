@@ -131,5 +131,11 @@ def test_the_flag_and_what_is_no_factor(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[0])["source"] == str(path)
     assert cv2.imread(str(tmp_path / "o.png")).shape == (SIZE_WH[1] // 2, SIZE_WH[0] // 2, 3)
     assert CliRunner().invoke(app, [*given, "--reduce", "3"]).exit_code == 2
+    # COCO's boxes belong to the whole picture.
+    coco = ["detect", "--source", str(path), "--json", str(tmp_path / "c.json"), "--format", "coco"]
+    refused = CliRunner().invoke(app, [*coco, "--reduce", "2"])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "--format coco with --reduce: " in refused.stderr
+    assert not (tmp_path / "c.json").exists()
     with pytest.raises(InputError, match="reduce 3: expected one of 1, 2, 4, 8"):
         SourceOptions(reduce=3)  # type: ignore[arg-type]
