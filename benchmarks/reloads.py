@@ -73,7 +73,7 @@ def main() -> None:
                     time.sleep(0.01)
                 took.append((time.monotonic() - start) * 1e3)
                 assert (now["refused"] > before["refused"]) == (turn % 5 == 4), now
-                if turn % 10 == 0:
+                if turn % max(1, times // 20) == 0:
                     rows.append(sample(edge.pid))
             kept = status()["cameras"][0]
             end = status()
@@ -85,8 +85,8 @@ def main() -> None:
     print(f"reload: median {statistics.median(took):.0f} ms, longest {max(took):.0f} ms")
     print(f"untouched camera: {kept['results']} results of {kept['frames']} frames, {kept['outages']} outages")
     for key in ("rss_mb", "threads", "fds"):
-        half = len(rows) // 2
-        first, last = (statistics.median(row[key] for row in part) for part in (rows[:half], rows[half:]))
+        half = -(-len(rows) // 2)
+        first, last = (statistics.median(row[key] for row in part) for part in (rows[:half], rows[-half:]))
         print(f"{key}: median of the first half {first:.1f}, of the second {last:.1f}")
     print("rss_mb:", " ".join(f"{row['rss_mb']:.0f}" for row in rows))
     print("traceback!" if "Traceback" in said else "no traceback")
