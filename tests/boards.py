@@ -96,6 +96,13 @@ class Board:
             pytest.skip(f"{', '.join(packages)} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
 
 
+def _plain_mirror() -> list[str]:
+    """Return the first mirror of the host's own that has no security updates; none where apt knows none."""
+    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    known = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+    return [uri for uri in known if "security" not in uri][:1]
+
+
 def debian(folder: Path, suite: str, architecture: str, python: str, *packages: str) -> Board:
     """Make a board with a minimal Debian and its Python; skips the test where that is impossible.
 
@@ -115,8 +122,8 @@ def debian(folder: Path, suite: str, architecture: str, python: str, *packages: 
     root = folder / f"{suite}-{architecture}"
     command = [bootstrap, "--quiet", "--variant=extract", f"--architectures={architecture}"]
     wanted = ",".join(("python3", "libstdc++6", *packages))
-    # The host's own mirrors first; with their security updates, which may be in the middle of an update themselves.
-    for mirror in ([], ["http://deb.debian.org/debian"]):
+    # All of the host's mirrors first, then the one without security updates: those may be in the middle of an update.
+    for mirror in ([], _plain_mirror()):
         shutil.rmtree(root, ignore_errors=True)
         full = [*command, f"--include={wanted}", suite, str(root), *mirror]
         done = subprocess.run(full, capture_output=True, text=True)

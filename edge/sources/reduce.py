@@ -46,7 +46,11 @@ def gives_jpeg(capture: Any, reduce: Reduce) -> bool:
 
 def decoded(jpeg: npt.NDArray[np.uint8], reduce: Reduce) -> Image | None:
     """Return the picture of a frame of Motion JPEG, at the reduced size; None where it is damaged."""
-    image: Image | None = cv2.imdecode(jpeg.reshape(-1), FLAGS[reduce])
+    try:
+        image: Image | None = cv2.imdecode(jpeg.reshape(-1), FLAGS[reduce])
+    except cv2.error:
+        # Nothing in it, or a header that claims more pixels than OpenCV allows.
+        return None
     return image
 
 

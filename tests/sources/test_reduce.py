@@ -16,7 +16,7 @@ from edge.cli.app import app
 from edge.errors import InputError
 from edge.sources import SourceOptions, open_source
 from edge.sources.options import Reduce
-from edge.sources.reduce import gives_jpeg, shrunk
+from edge.sources.reduce import decoded, gives_jpeg, shrunk
 from edge.sources.video import CaptureSource
 
 SIZE_WH = (322, 182)
@@ -116,6 +116,16 @@ def test_a_usb_camera(code: str, raw: bool) -> None:
         # A frame that cannot be decoded is passed over, as it is by OpenCV's own conversion.
         assert [alike(next(frames).image, picture(i), 2) for i in (0, 1)] == [True, True]
     assert capture.raw == raw
+
+
+def test_a_frame_that_opencv_refuses_is_a_damaged_one() -> None:
+    whole = cv2.imencode(".jpg", picture())[1].reshape(1, -1)
+    assert decoded(whole, 2) is not None
+    huge = bytearray(whole.tobytes())
+    at = huge.index(b"\xff\xc0") + 5
+    huge[at : at + 4] = b"\xff\xff\xff\xff"
+    for frame in (np.frombuffer(bytes(huge), np.uint8), np.empty((1, 0), np.uint8), whole[:, :20]):
+        assert decoded(frame, 2) is None
 
 
 def test_nothing_is_asked_of_a_capture_without_it() -> None:
