@@ -169,12 +169,12 @@ class Booted:
         return self.run(f"journalctl --unit={unit} --no-pager --output=short-precise").stdout
 
     def files(self) -> set[str]:
-        """Return the paths of all files outside /usr and the folders that change by themselves."""
+        """Return the paths of all files outside /usr, the folders that change by themselves, and Python's caches."""
         skip = (
             "/proc /sys /dev /usr /run/udev /run/systemd /run/log /var/log /var/lib/systemd /var/tmp /tmp /work /root"
         )
         prune = " -o ".join(f"-path {path}" for path in skip.split())
-        found = self.run(f"find / \\( {prune} \\) -prune -o -print")
+        found = self.run(f"find / \\( {prune} -o -name __pycache__ \\) -prune -o -print")
         return set(found.stdout.splitlines())
 
     def until(self, condition: Callable[[], object], seconds: float = 60) -> None:

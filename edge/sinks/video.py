@@ -182,8 +182,8 @@ class VideoFile:
         if self._stream is not None:
             self._stream.start()
             # A writer that is dropped, also by the end of Python, writes its last while no other thread may run: it
-            # would wait for ever for the one that empties the pipe.
-            weakref.finalize(self, self._writer.release)
+            # would wait for ever for the one that empties the pipe. That one in turn ends with Python, finished or not.
+            weakref.finalize(self, _finish, self._writer, self._stream)
         try:
             # The name was for FFmpeg alone; what writes goes on through the open file.
             os.replace(part, path)
@@ -248,9 +248,7 @@ class VideoFile:
         return OutputError(f"{self.path}: the disk is full at about frame {self._written}; the video before it plays")
 
     def _release(self) -> None:
-        self._writer.release()
-        if self._stream is not None:
-            self._stream.join()
+        _finish(self._writer, self._stream)
 
     def close(self) -> None:
         """Finish the file; harmless when repeated.
@@ -284,6 +282,13 @@ class VideoFile:
         finally:
             with suppress(OSError):
                 os.truncate(self.path, size)
+
+
+def _finish(writer: Any, stream: _Stream | None) -> None:
+    """Let go of a writer, and wait until the file has what it wrote; harmless when repeated."""
+    writer.release()
+    if stream is not None:
+        stream.join()
 
 
 def _stream(path: Path, container: str) -> _Stream | None:

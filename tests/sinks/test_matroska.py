@@ -89,8 +89,11 @@ def test_a_file_that_is_dropped_or_left_to_the_end_of_python_is_whole_and_nothin
 ) -> None:
     script = f"""
 from pathlib import Path
+import time
 from media import noise
-from edge.sinks.video import VideoFile
+from edge.sinks.video import VideoFile, _Stream
+put = _Stream._put
+_Stream._put = lambda stream, data: (time.sleep(0.5), put(stream, data))  # a slow disk
 kept = []
 for name in ("dropped", "left"):
     file = VideoFile(Path({str(tmp_path)!r}) / (name + {suffix!r}), (640, 480), 10)
