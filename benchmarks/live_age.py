@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from mjpeg import MjpegCamera  # noqa: E402
-from rtsp import CLOCK_BITS, NoRtspServerError, RtspCamera  # noqa: E402
+from rtsp import CLOCK_BITS, NoRtspServerError, RtspCamera, drawn_s  # noqa: E402
 
 from edge.detections import Detections  # noqa: E402
 from edge.pipeline import Pipeline  # noqa: E402
@@ -48,15 +48,6 @@ class MjpegClock(MjpegCamera):
     @image.setter
     def image(self, value: Any) -> None:
         pass
-
-
-def drawn_s(image: Any) -> float:
-    """Return `time.monotonic()` of the drawing of a picture."""
-    cell = image.shape[1] // CLOCK_BITS
-    cells = image[100:200, : cell * CLOCK_BITS, 1].reshape(100, CLOCK_BITS, cell)[:, :, cell // 4 : -cell // 4]
-    ticks = sum(1 << bit for bit, bright in enumerate(cells.mean((0, 2)) > 126) if bright)
-    now = int(time.monotonic() * 1e4)
-    return (ticks + (now >> CLOCK_BITS << CLOCK_BITS)) / 1e4
 
 
 def measure(url: str, seconds: float, model_ms: float) -> tuple[list[float], int]:

@@ -21,8 +21,9 @@ class Frame:
         source: The source as the user named it, without credentials; the file itself for a folder or glob.
         timestamp_s: Position on the media's own clock in seconds (0 for a picture); for a live source the
             seconds since its first frame.
-        captured_s: `time.monotonic()` when the frame was read.
-        wall_s: Seconds since the epoch when the frame was read.
+        captured_s: `time.monotonic()` when the frame was taken, as far as the source tells (a driver's own time, the
+            beginning of its arrival over the network), else when it was read.
+        wall_s: The same in seconds since the epoch.
         fps: Nominal rate of the source in frames per second; None for a picture and where the source does not say.
         live: Whether the source is a camera or a stream, which does not wait for a slow reader.
         still: Whether the frame is a picture file of its own.

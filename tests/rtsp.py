@@ -6,9 +6,10 @@ import os
 import select
 import signal
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 SCRIPT = Path(__file__).parent / "sources" / "rtsp_camera.py"
 
@@ -18,6 +19,15 @@ NEEDS = (
 )
 
 CLOCK_BITS = 32
+
+
+def drawn_s(image: Any) -> float:
+    """Return `time.monotonic()` of the drawing of a picture."""
+    cell = image.shape[1] // CLOCK_BITS
+    cells = image[100:200, : cell * CLOCK_BITS, 1].reshape(100, CLOCK_BITS, cell)[:, :, cell // 4 : -cell // 4]
+    ticks = sum(1 << bit for bit, bright in enumerate(cells.mean((0, 2)) > 126) if bright)
+    now = int(time.monotonic() * 1e4)
+    return (ticks + (now >> CLOCK_BITS << CLOCK_BITS)) / 1e4
 
 
 class NoRtspServerError(Exception):

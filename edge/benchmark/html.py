@@ -150,7 +150,7 @@ def _stacked(rows: list[dict[str, Any]]) -> str:
 
 def _models(rows: list[dict[str, Any]]) -> str:
     head = ["Model", "Format", "Size MB", words.metric_name(rows), "Input", "Graph", "Inference ms", "FPS"]
-    head += ["Start ms to result", "of it: load", "first result", "Peak MB RAM", "of it: model"]
+    head += ["Start ms to result", "of it: load", "first result", "Peak MB RAM", "of it: model", "Arena MB"]
     body = []
     for row in rows:
         cold, value = row["cold"] or {}, words.accuracy(row)
@@ -166,6 +166,7 @@ def _models(rows: list[dict[str, Any]]) -> str:
                 number(words.best_fps(row)),
                 *(number(cold.get(key)) for key in ("total_ms", "load_ms", "first_inference_ms", "peak_rss_mb")),
                 number(cold.get("model_rss_mb")),
+                number(words.arena_mb(row)),
             ]
         )
     note = '<p class="dim">FPS is that of the fastest mode. A start is that of a new process, with files in memory.</p>'

@@ -180,6 +180,7 @@ def _facts(variant: Variant, loaded: LoadedModel) -> dict[str, Any]:
         "operators": None,
         "delegated": None,
         "partitions": None,
+        "arena_bytes": None,
     }
     if variant.delegate == "cpu":
         facts |= _graph(path)

@@ -127,6 +127,7 @@ def _models(rows: list[dict[str, Any]]) -> Group:
         "first\nms",
         "peak\nRAM MB",
         "model\nMB",
+        "arena\nMB",
     )
     for row in rows:
         cold = row["cold"] or {}
@@ -144,6 +145,7 @@ def _models(rows: list[dict[str, Any]]) -> Group:
             number(cold.get("first_inference_ms")),
             number(cold.get("peak_rss_mb")),
             number(cold.get("model_rss_mb")),
+            number(words.arena_mb(row)),
         )
     title = "Files, and a start in a new process: from nothing to the first result, its parts, resident memory"
     return _titled(title, table)

@@ -12,7 +12,7 @@ from edge.benchmark.words import number
 
 COLUMNS = (
     "model,name,format,model_size_mb,accuracy_metric,accuracy,delegate,num_threads,width,height,operators,delegated,"
-    "partitions,init_ms,warmup_first_ms,warmup_avg_ms,avg_ms,min_ms,max_ms,median_ms,std_ms,p5_ms,p90_ms,p95_ms,p99_ms,"
+    "partitions,arena_bytes,init_ms,warmup_first_ms,warmup_avg_ms,avg_ms,min_ms,max_ms,median_ms,std_ms,p5_ms,p90_ms,p95_ms,p99_ms,"
     "num_runs,spread,cpu_ms,sequential_fps,pipelined_fps,throughput_fps,live_fps,frame_p50_ms,frame_p95_ms,age_p50_ms,"
     "age_p95_ms,cpu_ms_per_frame,cold_total_ms,cold_load_ms,cold_first_inference_ms,peak_rss_mb,model_rss_mb,problem"
 ).split(",")

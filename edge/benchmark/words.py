@@ -109,6 +109,12 @@ def graph_short(row: dict[str, Any]) -> str:
     return f"{row['delegated']}/{row['operators']} in {row['partitions']}"
 
 
+def arena_mb(row: dict[str, Any]) -> float | None:
+    """Return the least size of the arena for activations; None where it is not known, as in older reports."""
+    found = row.get("arena_bytes")
+    return None if found is None else found / 1e6
+
+
 def setting_lines(report: dict[str, Any]) -> list[str]:
     """Return what was measured and on what, a few lines."""
     machine, source, settings = report["machine"], report["source"], report["settings"]

@@ -87,6 +87,7 @@ def _facts(path: Path, overrides: Any) -> tuple[dict[str, Any], SpecError | None
         "operators": nodes.operators,
         "delegated": nodes.delegated,
         "partitions": nodes.partitions,
+        "arena_bytes": nodes.arena_bytes,
         "inputs": [_tensor(backend.input)],
         "outputs": [_tensor(info) for info in backend.outputs],
         "members": sorted(members),
@@ -142,6 +143,7 @@ def _show(facts: dict[str, Any], problem: SpecError | None) -> None:
         f"{facts['operators']} operators, {facts['delegated']} of them in {facts['partitions']} XNNPACK "
         f"partition{'s' * (facts['partitions'] != 1)}",
     )
+    row("arena", f"{facts['arena_bytes']:,} bytes of activations at once, at least")
     for kind in ("inputs", "outputs"):
         for tensor in facts[kind]:
             quantized = f", scale {tensor['scale']:.6g} zero {tensor['zero_point']}" if "scale" in tensor else ""

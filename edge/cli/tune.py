@@ -101,6 +101,8 @@ def tune(
 
     given = [*(models or ()), *(model or ())] or [Path(name) for name in BUNDLED]
     paths = {find_model(path): path for path in given}
+    if threads is not None and not all(n.strip().isdecimal() and 1 <= int(n) <= 64 for n in threads.split(",")):
+        raise InputError(f"--threads {threads}: expected numbers from 1 to 64, like 1,2,4")
     counts = threads or ",".join(str(n) for n in (1, 2, 4) if n <= min(usable_cores(), _MOST_THREADS))
     sweeps = parse_sweeps([f"threads={counts}", f"delegate={delegate}"])
     plan = Plan(
@@ -137,6 +139,7 @@ def tune(
 
     edit_file(config, text, table, values)
     typer.echo(f"{config}: [{'.'.join(table)}] is now {said}", err=True)
+    _note(config, table[1])
 
 
 def _config(path: Path, name: str | None) -> tuple[str, tuple[str, str]]:
@@ -173,6 +176,20 @@ def _config(path: Path, name: str | None) -> tuple[str, tuple[str, str]]:
     held = data.get("models", {})
     first = next(iter(held), "default") if isinstance(held, dict) else "default"
     return text, ("models", name or first)
+
+
+def _note(config: Path, name: str) -> None:
+    """Say why the choice may have no effect: the file is wrong elsewhere, or no camera uses the model."""
+    from edge.config.diff import model_of, running
+    from edge.config.load import load_config
+
+    try:
+        loaded = load_config(config).config
+    except InputError as error:
+        typer.echo(f"note: {error}", err=True)
+        return
+    if all(model_of(loaded, camera) != name for camera in running(loaded)):
+        typer.echo(f'note: no camera uses it; put model = "{name}" into one', err=True)
 
 
 def _without_repeats(found: list[Any]) -> list[Any]:

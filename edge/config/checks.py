@@ -58,6 +58,8 @@ def wrong_names(data: dict[str, Any], written: dict[str, Any]) -> Iterator[Probl
                 if found != "camera":
                     what = f"{{{found}}}" if f"{{{found}}}" in shown else "in braces"
                     yield Problem(key, f"unknown placeholder {what}; expected {{camera}}")
+            if "{" in _PLACEHOLDER.sub("", path):
+                yield Problem(key, "a brace is not closed; expected {camera}")
 
 
 def clashes(config: Config) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from edge.config.schema import Config
 from edge.errors import InputError
 
 _MAX_BYTES = 1 << 20
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)(\}|$)")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 """What neither a path nor a URL can hold. Lines of a pipeline may end."""
 
@@ -70,6 +70,8 @@ def check_config(path: str | Path) -> list[str]:
 def _read(path: Path) -> tuple[LoadedConfig | None, list[str]]:
     try:
         content = path.read_bytes()
+    except IsADirectoryError:
+        return None, [f"{path}: is a folder; expected a configuration file, such as {path / 'edge.toml'}"]
     except OSError as error:
         return None, [f"{path}: cannot be read ({error.strerror}); write one with: edge config init {path}"]
     if len(content) > _MAX_BYTES:
@@ -123,6 +125,9 @@ def _fill(value: Any, key: Key, problems: list[Problem]) -> Any:
     def replace(match: re.Match[str]) -> str:
         if match[1] is None:
             return "${"
+        if not match[2]:
+            problems.append(Problem(key, "${ begins a variable, and no } ends it; write $${ for the two characters"))
+            return ""
         found = _variable(match[1])
         if found is None:
             problems.append(Problem(key, f"the variable {match[1]} is not set in the environment, and no credential"))

@@ -10,7 +10,7 @@ import re
 from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What cameras, models and sinks may be called: they become parts of file names and topics."""
@@ -19,6 +19,8 @@ Positive = Annotated[float, Field(gt=0, lt=1e6)]
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Auto = Literal["auto"]
+Whole = BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value)
+"""Before a choice of whole numbers: pydantic does not read them from texts by itself."""
 
 
 class Table(BaseModel):
@@ -84,7 +86,7 @@ class ModelConfig(Table):
     )
     interpreters: Annotated[int, Field(ge=1, le=64)] | Auto = Field(
         default="auto",
-        description="Frames at the same time; auto: one for each core that has a camera, one on an accelerator",
+        description="Frames at the same time; auto: one for each core that has a camera or file, one on an accelerator",
     )
     verify: bool = Field(default=False, description="Whether the model's self-test is replayed at start")
     decoder: str | None = Field(default=None, description="Head family, for a file that does not say it")
@@ -129,8 +131,8 @@ class CameraConfig(Table):
     fps: Positive | None = Field(default=None, description="Frames per second to ask a USB or CSI camera for")
     format: str | None = Field(default=None, description="Pixel format to ask a USB camera for, such as MJPG or YUYV")
     flip: Literal["horizontal", "vertical", "both"] | None = Field(default=None, description="Mirrors the picture")
-    rotate: Literal[0, 90, 180, 270] = Field(default=0, description="Degrees clockwise")
-    reduce: Literal[1, 2, 4, 8] = Field(
+    rotate: Annotated[Literal[0, 90, 180, 270], Whole] = Field(default=0, description="Degrees clockwise")
+    reduce: Annotated[Literal[1, 2, 4, 8], Whole] = Field(
         default=1, description="Width and height of frames are divided by it; fast for Motion JPEG"
     )
     open_timeout_s: Positive = Field(default=3.0, description="Seconds to wait for a stream to open")

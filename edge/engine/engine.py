@@ -5,12 +5,14 @@
     capture threads --put--> lanes --> engine threads, one member of a pool each --in order--> outlets --get--> writers
 
 The lane that has waited longest since its last turn comes next, whatever model it wants, so that no camera starves.
+One whose frame is old, with a fresher one due, waits for that while others have their turn.
 Python's lock is held for the choice alone; OpenCV and the runtime release it while they work.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -72,13 +74,14 @@ class Engine:
     def _next(self) -> tuple[Lane, Job, Any] | None:
         with self.lock:
             while not self._closed:
-                ready = [lane for lane in self._lanes if lane._ready]
-                if ready:
+                now = time.monotonic()
+                held = {lane: lane._hold_s(now) for lane in self._lanes if lane._ready}
+                if ready := [lane for lane, hold_s in held.items() if not hold_s]:
                     lane = min(ready, key=lambda lane: lane._turn)
                     self._turns += 1
                     lane._turn = self._turns
                     return lane, lane._take(), lane.pool.take()
-                self._work.wait()
+                self._work.wait(min(held.values(), default=None))
             return None
 
     def _run(self) -> None:

@@ -7,6 +7,7 @@ call take it; those that begin with an underscore are the engine's own and are c
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 DEPTH = 4
 """Frames of a file that may wait, and results of a lane: they even out a key frame or a slow write."""
 
+_OLD = 1.35
+"""Intervals of a camera after which the model rather waits for the next frame than looks at this one.
+
+One and a half are the bound that edge keeps in 95% of the frames. A frame that arrives at once is never older than one;
+over RTSP the first is gone before FFmpeg gives it."""
+
+_LATE = 0.25
+"""Share of an interval by which the next frame may be late; then the old one is taken."""
+
+_LONGEST_S = 1.0
+"""A camera with longer intervals is not waited for."""
+
+_SHARE = 0.1
+"""Of the latest interval in the average."""
+
 
 @dataclass(slots=True)
 class Job:
@@ -32,12 +48,14 @@ class Job:
         capture_ms: What reading it took.
         dropped: Frames of its source that it replaced.
         ticket: Its place in the lane's order.
+        put_s: `time.monotonic()` of its arrival in the lane.
     """
 
     frame: Frame
     capture_ms: float
     dropped: int = 0
     ticket: int = -1
+    put_s: float = 0.0
 
 
 class Outlet:
@@ -113,6 +131,7 @@ class Lane:
         self._running = 0
         self._out = 0
         self._turn = 0
+        self._put_s = self._interval_s = 0.0
         outlet._lanes += 1
 
     def put(self, frame: Frame, capture_ms: float) -> bool:
@@ -120,6 +139,7 @@ class Lane:
         job = Job(frame, capture_ms)
         with self._room:
             if self._newest:
+                self._time(job)
                 while self._waiting:
                     job.dropped += 1 + self._waiting.popleft().dropped
             else:
@@ -153,6 +173,27 @@ class Lane:
     def _ready(self) -> bool:
         """Whether a frame could be taken now."""
         return bool(self._waiting) and self._running + self._out + len(self._early) < DEPTH and self.pool.free
+
+    def _time(self, job: Job) -> None:
+        """Note when a camera's frame came, and how far apart they are."""
+        job.put_s = time.monotonic()
+        gap_s, self._put_s = job.put_s - self._put_s, job.put_s
+        if gap_s < _LONGEST_S:
+            self._interval_s += (_SHARE if self._interval_s else 1.0) * (gap_s - self._interval_s)
+        else:
+            # The first one, or one after an outage.
+            self._interval_s = 0.0
+
+    def _hold_s(self, now: float) -> float:
+        """Return for how long the model should wait for a fresher frame than the one that waits; 0: not at all."""
+        job, interval_s = self._waiting[0], self._interval_s
+        if not interval_s or self._closed:
+            return 0.0
+        # Of a stream that lags by seconds no frame would ever be fresh enough: one interval of it counts.
+        came_s = min(job.put_s - job.frame.captured_s, interval_s)
+        if now - job.put_s + came_s <= _OLD * interval_s:
+            return 0.0
+        return max(0.0, job.put_s + (1 + _LATE) * interval_s - now)
 
     def _take(self) -> Job:
         job = self._waiting.popleft()

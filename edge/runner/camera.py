@@ -13,6 +13,7 @@ import numpy as np
 
 from edge.config.schema import CameraConfig
 from edge.engine import Engine, Job, Lane, Outlet
+from edge.frame import Frame
 from edge.result import Result
 from edge.runner.feed import Feed, make_feed
 from edge.runner.models import Member, Model
@@ -121,13 +122,22 @@ class Camera:
                 if frame is None:
                     break
                 self._frames += 1
-                self._size_wh = frame.size_wh
+                self._note_size(frame)
                 if not self._lane.put(frame, (perf_counter() - start) * 1e3):
                     break
         except Exception:  # a thread's boundary: one camera's fault must not end the others
             log.exception("%s: the camera's thread failed", self.name)
         finally:
+            if not self._stopping and not self._source.live:
+                log.info("camera %s: ended after %d frames", self.name, self._frames)
             self._lane.close()
+
+    def _note_size(self, frame: Frame) -> None:
+        before, self._size_wh = self._size_wh, frame.size_wh
+        if before is None:
+            log.info("camera %s: online, %d x %d", self.name, *frame.size_wh)
+        elif before != frame.size_wh and not frame.still:
+            log.info("camera %s: its pictures are %d x %d now", self.name, *frame.size_wh)
 
     def _work(self, member: Member, job: Job) -> Result:
         result = self._look(member, job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from bisect import bisect_left
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from edge.classifier import Classifier
 from edge.config.schema import CameraConfig, ModelConfig
 from edge.detector import Detector
 from edge.engine import Job, Pool
-from edge.errors import InputError
+from edge.errors import EdgeError, InputError
 from edge.loader import LoadedModel, load_model
 from edge.pipeline import result_of
 from edge.result import Result
@@ -34,6 +35,8 @@ Member = Detector | Classifier
 Look = Callable[[Member, Job], Result]
 T = TypeVar("T")
 
+_OPTION = re.compile(r"(?<!\S)--([a-z][a-z-]*)")
+
 
 class Model:
     """One model in several interpreters, each of which has made a first pass.
@@ -46,13 +49,13 @@ class Model:
         plan: How many interpreters there are, and how many threads each has.
     """
 
-    def __init__(self, name: str, config: ModelConfig, cameras: int) -> None:
+    def __init__(self, name: str, config: ModelConfig, frames: int) -> None:
         """Load the interpreters, and let each look at a grey picture.
 
         Args:
             name: As the configuration calls it.
             config: Its section.
-            cameras: How many cameras look with it: more interpreters than cameras would never work.
+            frames: How many there may be at the same time: more interpreters than that would never work.
 
         Raises:
             ModelFileError: The file is missing or broken, or does not say what it is.
@@ -62,7 +65,7 @@ class Model:
         self.config = config
         self.path = default_model() if config.path is None else find_model(Path(config.path))
         self.signature = file_signature(self.path)
-        self.plan = plan(config, cameras)
+        self.plan = plan(config, frames)
         self._members = self.load(self.plan, verify=config.verify)
         self.labels = self._members[0].spec.labels
         self.pool = Pool(self._members)
@@ -94,7 +97,11 @@ class Model:
             resize=config.resize,
             layout=config.layout,
         )
-        loaded: LoadedModel = load_model(self.path, overrides, threads, config.delegate, config.fallback)
+        try:
+            loaded: LoadedModel = load_model(self.path, overrides, threads, config.delegate, config.fallback)
+        except EdgeError as error:
+            # What are options of a command elsewhere are keys of the file here.
+            raise type(error)(_OPTION.sub(lambda option: option[1].replace("-", "_"), str(error))) from error
         if verify:
             selftest.verify(loaded, config.delegate).require(loaded.path)
         member: Member = Classifier(loaded) if loaded.spec.task == "classify" else Detector(loaded)
@@ -163,12 +170,16 @@ class Model:
         )
 
 
-def plan(config: ModelConfig, cameras: int) -> tuple[int, int]:
+def plan(config: ModelConfig, frames: int) -> tuple[int, int]:
     """Return how many interpreters a model gets, and how many threads each.
 
-    With "auto" an accelerator gets one interpreter; on the CPU several cameras share as many single-threaded ones as
-    there are cores, since frames side by side scale better than threads inside one frame, and a single camera gets
-    one interpreter with several threads, since it has no second frame to work on.
+    With "auto" an accelerator gets one interpreter; on the CPU several cameras, or a file, share as many of one thread
+    as there are cores, since frames side by side scale better than threads inside one frame, and a single live camera
+    gets one interpreter with several threads, since it has no second frame to work on.
+
+    Args:
+        config: The model's section.
+        frames: How many there may be at the same time.
     """
     cores = len(os.sched_getaffinity(0))
     if config.interpreters != "auto":
@@ -176,7 +187,7 @@ def plan(config: ModelConfig, cameras: int) -> tuple[int, int]:
     elif config.delegate != "cpu":
         interpreters = 1
     else:
-        interpreters = max(1, min(cores, cameras))
+        interpreters = max(1, min(cores, frames))
     if config.threads != "auto":
         threads = config.threads
     else:

@@ -16,6 +16,7 @@ from edge.runner.camera import Camera
 from edge.runner.models import Member, Model, file_signature, plan
 from edge.runner.outputs import make_sinks
 from edge.runner.status import ConfigStatus, Status
+from edge.sources import is_live
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +66,13 @@ class Runner:
     def _load(self, config: Config, old: dict[str, Model]) -> dict[str, Model]:
         """Return the models that a configuration needs: those of `old` that have not changed, and new ones."""
         models: dict[str, Model] = {}
-        for name, cameras in _users(config).items():
+        for name, frames in _demand(config).items():
             section, known = config.models[name], old.get(name)
             if known is not None and known.config == section and known.signature == file_signature(known.path):
                 models[name] = known
                 continue
             try:
-                models[name] = Model(name, section, cameras)
+                models[name] = Model(name, section, frames)
             except EdgeError as error:
                 raise type(error)(f"models.{name}: {error}") from error
             log.info("model %s: %s", name, models[name].summary)
@@ -79,7 +80,7 @@ class Runner:
 
     def _replan(self, config: Config, models: dict[str, Model]) -> list[tuple[Model, tuple[int, int], list[Member]]]:
         """Return the models that want more, fewer or other interpreters for their cameras, and these."""
-        wanted = {name: plan(config.models[name], cameras) for name, cameras in _users(config).items()}
+        wanted = {name: plan(config.models[name], frames) for name, frames in _demand(config).items()}
         changed = [(model, wanted[name]) for name, model in models.items() if model.plan != wanted[name]]
         return [(model, new, model.load(new)) for model, new in changed]
 
@@ -185,10 +186,13 @@ class Runner:
         )
 
 
-def _users(config: Config) -> dict[str, int]:
-    """Return how many cameras use each model that is used."""
-    users: dict[str, int] = {}
-    for name in running(config):
+def _demand(config: Config) -> dict[str, int]:
+    """Return how many frames there may be at the same time for each model that is used.
+
+    A live camera has its newest one, a file as many as are wanted.
+    """
+    demand: dict[str, int] = {}
+    for name, camera in running(config).items():
         model = model_of(config, name)
-        users[model] = users.get(model, 0) + 1
-    return users
+        demand[model] = demand.get(model, 0) + (1 if is_live(camera.source) else len(os.sched_getaffinity(0)))
+    return demand

@@ -16,6 +16,7 @@ import cv2
 from edge.errors import SourceError
 from edge.sources.attempt import Attempt
 from edge.sources.options import DEFAULTS, SourceOptions, Transport
+from edge.sources.reduce import is_jpeg
 from edge.sources.urls import check_url, without_credentials
 from edge.sources.video import CaptureSource
 
@@ -27,6 +28,9 @@ _SATURATED_S = 3.0
 
 _BACKLOG_S = 1.0
 """For how long frames are passed over at most when a stream begins."""
+
+_USUAL_S = 1 / 30
+"""From one frame to the next where the stream does not say."""
 
 _heavy: set[str] = set()
 """Streams that one thread cannot decode, by URL: next time they begin with several."""
@@ -56,8 +60,13 @@ class StreamSource(CaptureSource):
         self._scheme = scheme
         # A decoder with several threads gives a frame that many frames later. A file may as well be decoded by all.
         self._one_thread = not scheme.startswith("http") and url not in _heavy
+        start_s = time.monotonic()
         capture = self._connect()
         if not capture.isOpened():
+            if time.monotonic() - start_s >= options.open_timeout_s:
+                raise SourceError(
+                    f"{name}: the host takes the connection, but gives no video within {options.open_timeout_s:g} s"
+                )
             raise SourceError(f"{name}: the host answers, but gives no video; check the path, user and password")
         finite = scheme in ("http", "https") and 0 < capture.get(cv2.CAP_PROP_FRAME_COUNT) < 1e9
         if scheme.startswith("rtsp"):
@@ -79,6 +88,18 @@ class StreamSource(CaptureSource):
         transport = options.transport if self._scheme.startswith("rtsp") else "tcp"
         with _transport(transport, self.name, options.open_timeout_s):
             return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, wanted)
+
+    def _use(self, capture: Any) -> None:
+        super()._use(capture)
+        # RTSP does not tell where a frame ends: FFmpeg's parser gives it when the next one begins. JPEG is not parsed.
+        self._late = self._scheme.startswith("rtsp") and not is_jpeg(capture)
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self._began_s = time.monotonic() - (1 / fps if 1 <= fps <= 120 else _USUAL_S)
+
+    def _captured_s(self, position_s: float) -> float:
+        """Return when this frame began to arrive."""
+        began_s, self._began_s = self._began_s, time.monotonic()
+        return began_s if self._late else self._began_s
 
     def _grab(self) -> float | None:
         if self._one_thread and self.captured and self._saturated():

@@ -26,6 +26,12 @@ FLAGS: dict[int, int] = {
 _MOTION_JPEG = (b"MJPG", b"JPEG")
 
 
+def is_jpeg(capture: Any) -> bool:
+    """Whether an open cv2.VideoCapture reads Motion JPEG."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    return code.to_bytes(4, "little").upper() in _MOTION_JPEG
+
+
 def gives_jpeg(capture: Any, reduce: Reduce) -> bool:
     """Have a capture of Motion JPEG give its frames as they come, for `decoded`; False where it is none, or cannot.
 
@@ -33,10 +39,7 @@ def gives_jpeg(capture: Any, reduce: Reduce) -> bool:
         capture: An open cv2.VideoCapture that has given no frame yet.
         reduce: What its frames are divided by; 1 leaves everything as it is.
     """
-    if reduce == 1:
-        return False
-    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-    if code.to_bytes(4, "little").upper() not in _MOTION_JPEG:
+    if reduce == 1 or not is_jpeg(capture):
         return False
     backend = capture.getBackendName()
     if backend == "FFMPEG":

@@ -159,7 +159,7 @@ class CaptureSource(SourceBase):
             SourceLostError: A live source stopped delivering.
         """
         thinning = Thinning(self._options)
-        index, last_s, start, damaged = 0, 0.0, None, 0
+        index, last_s, start, damaged, told = 0, 0.0, None, 0, False
         while (grabbed := self._next()) is not None:
             if self._interrupted:
                 return
@@ -180,6 +180,9 @@ class CaptureSource(SourceBase):
             image = self._retrieve() if image is None else image
             if image is None:
                 damaged += 1
+                if self.live and not told:
+                    told = True
+                    log.warning("%s: a damaged frame is left out; further ones will be, without a word", self.name)
                 if not self.live or damaged >= _MOST_DAMAGED:
                     break
                 continue

@@ -127,6 +127,21 @@ def test_partitions(tmp_path: Path) -> None:
     found = partitions(tiny_detector("anchor_free").save(tmp_path / "m.tflite"))
     assert 0 < found.delegated <= found.operators and found.partitions >= 1
     assert "XNNPACK partition" in str(found)
+
+
+def test_the_arena_holds_what_is_alive_at_once(tmp_path: Path) -> None:
+    graph = Builder()
+    picture = graph.tensor("picture", (1, 8, 8, 1))
+    weights = graph.op("DEQUANTIZE", [graph.constant(np.ones((1, 8, 8, 1)), "float16")], (1, 8, 8, 1))
+    wide = graph.op("CONCATENATION", [picture, weights], (1, 8, 8, 2), axis=3)
+    twice = graph.op("CONCATENATION", [wide, wide], (1, 8, 8, 4), axis=3)
+    path = tmp_path / "m.tflite"
+    path.write_bytes(graph.build([picture], [twice]))
+    # At the last operator: what is two and what is four times the picture's 256 bytes. No weights.
+    assert partitions(path).arena_bytes == 6 * 256
+
+
+def test_partitions_of_no_model(tmp_path: Path) -> None:
     with pytest.raises(BackendError):
         path = tmp_path / "broken.tflite"
         path.write_bytes(broken("garbage"))

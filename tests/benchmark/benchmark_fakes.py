@@ -106,6 +106,7 @@ def result_row(name: str = "a.tflite", ms: float = 4.0, **changes: Any) -> dict[
         "operators": 10,
         "delegated": 9,
         "partitions": 2,
+        "arena_bytes": 1_500_000,
     }
     return {**row, **changes}
 

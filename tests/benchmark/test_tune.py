@@ -228,7 +228,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, street: Path) -> Tune:
     monkeypatch.chdir(tmp_path)
     quick = ("--source", str(street), "--runs", "4", "--rounds", "4", "--threads", "1")
-    return lambda *words: CliRunner().invoke(app, ["tune", *map(str, words), *quick])
+    return lambda *words: CliRunner().invoke(app, ["tune", *quick, *map(str, words)])
 
 
 def test_the_choice_is_written_into_a_new_file_that_runs(tune: Tune, tmp_path: Path) -> None:
@@ -259,6 +259,16 @@ def test_the_choice_is_written_into_the_file_that_is_there(tune: Tune, tmp_path:
     assert "[models.day] # in use\n" in text and "# old\n" in text
     assert text.endswith('\n[cameras.a]\nsource = "rtsp://u:${SECRET}@h/"\n')
     assert tomllib.loads(text)["models"]["day"]["path"] == str(model)
+    assert "note: " in done.stderr and "the variable SECRET is not set" in done.stderr
+
+
+def test_a_choice_that_no_camera_uses_is_noted(tune: Tune, tmp_path: Path) -> None:
+    model = tiny_detector().save(tmp_path / "tiny.tflite")
+    (tmp_path / "edge.toml").write_text('[models.day]\n[cameras.a]\nsource = "0"\n')
+    done = tune(model, "--target-fps", "0.001", "--name", "night", "-q")
+    assert done.stderr.splitlines()[-1] == 'note: no camera uses it; put model = "night" into one'
+    done = tune(model, "--target-fps", "0.001", "-q")
+    assert "note" not in done.stderr
 
 
 def test_bundled_models_are_the_choice_by_default_and_stay_names(tune: Tune, tmp_path: Path) -> None:
@@ -292,6 +302,7 @@ def test_where_nothing_fits_the_table_says_why_and_nothing_is_written(tune: Tune
         (("--target-fps", "5", "--config", "bad.toml"), "not valid TOML"),
         (("--target-fps", "5", "--delegate", "nothing"), "--delegate nothing: expected"),
         (("--target-fps", "5", "no.tflite"), "no such model file"),
+        (("--target-fps", "5", "--threads", "0"), "--threads 0: expected numbers from 1 to 64"),
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_measured(

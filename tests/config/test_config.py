@@ -112,6 +112,8 @@ def problems(folder: Path, text: str) -> list[str]:
             "8: sinks.b.path: sinks.a writes to the same place for camera front; give another path",
         ),
         (f"{CAMERA}[sinks.a]\nkind = 'json'\npath = '..'", "5: sinks.a.path: is a folder; expected a file"),
+        (f"{CAMERA}[sinks.a]\nkind = 'csv'\npath = 'x{{camera'", "5: sinks.a.path: a brace is not closed"),
+        (f"{CAMERA}model = '${{X'", "3: cameras.front.model: ${ begins a variable, and no } ends it"),
     ],
 )
 def test_a_problem_is_one_line_with_its_place(tmp_path: Path, text: str, says: str) -> None:
@@ -163,15 +165,17 @@ def test_numbers_may_come_from_variables_and_problems_of_one_are_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERY", "3")
-    (tmp_path / "edge.toml").write_text(f"{CAMERA}every = '${{EVERY}}'\n")
-    assert load_config(tmp_path / "edge.toml").config.cameras["front"].every == 3
+    monkeypatch.setenv("TURN", "180")
+    (tmp_path / "edge.toml").write_text(f"{CAMERA}every = '${{EVERY}}'\nrotate = '${{TURN}}'\n")
+    camera = load_config(tmp_path / "edge.toml").config.cameras["front"]
+    assert (camera.every, camera.rotate) == (3, 180)
     assert len(problems(tmp_path, f"{CAMERA}model = '${{NOPE}}'\nconf = '${{NOPE}}'")) == 2
 
 
 def test_what_is_no_configuration(tmp_path: Path) -> None:
     path = tmp_path / "edge.toml"
     assert "cannot be read (No such file" in check_config(path)[0]
-    assert "cannot be read (Is a directory" in check_config(tmp_path)[0]
+    assert check_config(tmp_path) == [f"{tmp_path}: is a folder; expected a configuration file, such as {path}"]
     path.write_bytes(b"a = 1\nb = '\xff'\n")
     assert check_config(path) == [f"{path}:2: expected text in UTF-8, found the byte 0xff"]
     path.write_bytes(bytes(2 << 20))

@@ -7,6 +7,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,6 +177,85 @@ def test_a_newest_lane_counts_what_it_replaced(bench: Callable[[int], Bench]) ->
     one.start()
     assert [(r.frame.index, r.dropped) for r in drain(outlet)] == [(6, 6)]
     assert not lane.put(frame(8), 0.0)
+
+
+@pytest.mark.parametrize(
+    "lag_s, waited_s, hold_s",
+    [
+        # A frame that came at once is good until the next one is there.
+        (0.0, 0.9, 0.0),
+        # One that was an interval old when it came is not, ...
+        (1.0, 0.3, 0.0),
+        (1.0, 0.4, 0.85),
+        (0.5, 0.9, 0.35),
+        # ... unless the next one is overdue.
+        (1.0, 1.3, 0.0),
+        # A stream that lags by more than that is late anyway; its new frames are looked at.
+        (9.0, 0.3, 0.0),
+        (9.0, 0.4, 0.85),
+    ],
+)
+def test_an_old_frame_is_held_until_the_next_one_that_is_due(
+    bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch, lag_s: float, waited_s: float, hold_s: float
+) -> None:
+    interval_s = 0.25
+    clock = [0.0]
+    monkeypatch.setattr("edge.engine.lane.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    lane, _ = bench(1).lane(Pool(["x"]), newest=True)
+
+    def put(index: int) -> None:
+        clock[0] = 100 + index * interval_s
+        lane.put(replace(frame(index), captured_s=clock[0] - lag_s * interval_s), 0.0)
+
+    put(0)
+    # Nothing is known yet of the next one.
+    assert lane._hold_s(clock[0] + 1e9) == 0
+    for index in range(1, 5):
+        put(index)
+    assert lane._hold_s(clock[0] + waited_s * interval_s) == pytest.approx(hold_s * interval_s)
+    # After an outage all is forgotten.
+    put(100)
+    assert lane._hold_s(clock[0] + waited_s * interval_s) == 0
+    put(101)
+    lane.close()
+    assert lane._hold_s(clock[0] + waited_s * interval_s) == 0
+
+
+def test_while_a_frame_is_held_others_have_their_turn_and_a_fresher_one_ends_it(
+    bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench(1)
+    pool = Pool(["x"])
+    outlet = Outlet(one.engine)
+    held, _ = one.lane(pool, newest=True, outlet=outlet)
+    other, _ = one.lane(pool, newest=True, outlet=outlet)
+    monkeypatch.setattr(
+        Lane, "_hold_s", lambda lane, now: WAIT_S if lane is held and lane._waiting[0].frame.index == 0 else 0.0
+    )
+    held.put(frame(0, "held"), 0.0)
+    other.put(frame(0, "other"), 0.0)
+    one.start()
+    first = outlet.get(WAIT_S)
+    assert first is not None and first.frame.source == "other"
+    held.put(frame(1, "held"), 0.0)
+    second = outlet.get(WAIT_S)
+    assert second is not None and (second.frame.source, second.frame.index, second.dropped) == ("held", 1, 1)
+    for lane in (held, other):
+        lane.close()
+
+
+def test_a_frame_that_is_held_in_vain_is_looked_at_after_all(
+    bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench(1)
+    lane, outlet = one.lane(Pool(["x"]), newest=True)
+    until = time.monotonic() + 0.2
+    monkeypatch.setattr(Lane, "_hold_s", lambda lane, now: max(0.0, until - now))
+    lane.put(frame(0), 0.0)
+    one.start()
+    # Nothing else wakes the thread.
+    assert outlet.get(WAIT_S) is not None and time.monotonic() >= until
+    lane.close()
 
 
 def test_a_frame_that_fails_is_left_out_and_the_next_ones_come(bench: Callable[[int], Bench]) -> None:

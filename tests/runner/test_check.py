@@ -61,7 +61,7 @@ def test_everything_that_does_not(tmp_path: Path) -> None:
     begins = [
         "3: models.gone: ",
         "5: models.text: ",
-        "7: models.where: ",
+        "7: models.where: delegate npu: expected cpu, gpu",
         "11: cameras.a: classes rde: ",
         "12: cameras.a.source: there is no such file now",
         "23: sinks.s: classes purple: ",

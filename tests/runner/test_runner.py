@@ -113,9 +113,9 @@ def test_a_dead_camera_disturbs_no_other(site: Site, cam: MjpegCamera) -> None:
 
 def test_a_camera_comes_back(site: Site, cam: MjpegCamera, caplog: pytest.LogCaptureFixture) -> None:
     site.write({"a": source(cam)})
-    runner = site.start()
-    until(lambda: state(runner, "a").results >= 3)
     with caplog.at_level(logging.INFO):
+        runner = site.start()
+        until(lambda: state(runner, "a").results >= 3)
         cam.stop()
         until(lambda: state(runner, "a").state == "offline")
         before = state(runner, "a")
@@ -123,6 +123,8 @@ def test_a_camera_comes_back(site: Site, cam: MjpegCamera, caplog: pytest.LogCap
         cam.image = paint([("blue", 1, 1)], (160, 96))  # it comes back with another size
         cam.start()
         until(lambda: state(runner, "a").results >= before.results + 3)
+    log = [record.message for record in caplog.records]
+    assert "camera a: online, 128 x 96" in log and "camera a: its pictures are 160 x 96 now" in log
     after = state(runner, "a")
     assert (after.state, after.outages, after.reconnects, after.size_wh) == ("online", 1, 1, (160, 96))
     assert after.found["blue"] >= 1
@@ -188,11 +190,13 @@ def test_a_model_file_that_is_replaced_is_taken(site: Site, cam: MjpegCamera) ->
     until(lambda: state(runner, "a").found.get("vert", 0) >= 2)
 
 
-def test_a_file_is_read_to_its_end(site: Site) -> None:
+def test_a_file_is_read_to_its_end(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     film(site.folder / "v.mp4", (RED for _ in range(40)), size_wh=(128, 96))
     site.write({"a": 'source = "v.mp4"', "b": 'source = "v.mp4"\nevery = 4'})
-    runner = site.start()
-    until(lambda: runner.ended)
+    with caplog.at_level(logging.INFO):
+        runner = site.start()
+        until(lambda: runner.ended)
+    assert "camera b: ended after 10 frames" in [record.message for record in caplog.records]
     assert [camera.state for camera in runner.status().cameras] == ["ended", "ended"]
     assert [line["frame"] for line in site.lines("a")] == list(range(40))
     assert [line["frame"] for line in site.lines("b")] == list(range(0, 40, 4))
@@ -221,6 +225,17 @@ def test_cameras_share_interpreters_and_a_second_one_brings_another(
     assert (model.interpreters, "1 thread" in model.description) == (2, True)
     assert runner._cameras["a"] is kept
     until(lambda: min(state(runner, name).results for name in "abc") >= 3)
+
+
+def test_a_file_is_read_with_all_cores(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
+    film(site.folder / "v.mp4", (RED for _ in range(40)), size_wh=(128, 96))
+    site.write({"a": 'source = "v.mp4"'})
+    runner = site.start()
+    (model,) = runner.status().models
+    assert (model.interpreters, "1 thread" in model.description) == (3, True)
+    until(lambda: runner.ended)
+    assert [line["frame"] for line in site.lines("a")] == list(range(40))
 
 
 def test_an_accelerator_that_is_lost_costs_no_frame(site: Site, tmp_path: Path) -> None:

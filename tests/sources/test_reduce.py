@@ -108,13 +108,14 @@ class UsbCamera:
 
 
 @pytest.mark.parametrize(("code", "raw"), [("MJPG", True), ("YUYV", False)])
-def test_a_usb_camera(code: str, raw: bool) -> None:
-    broken = [np.zeros((1, 500), np.uint8)] if raw else []
+def test_a_usb_camera(code: str, raw: bool, caplog: pytest.LogCaptureFixture) -> None:
+    broken = [np.zeros((1, 500), np.uint8)] * 2 if raw else []
     capture = UsbCamera(code, [picture(0), *broken, picture(1)])
     with CaptureSource("0", capture, True, SourceOptions(reduce=2)) as source:
         frames = iter(source)
         # A frame that cannot be decoded is passed over, as it is by OpenCV's own conversion.
         assert [alike(next(frames).image, picture(i), 2) for i in (0, 1)] == [True, True]
+    assert [record.message.partition("; ")[0] for record in caplog.records] == ["0: a damaged frame is left out"] * raw
     assert capture.raw == raw
 
 
