@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -83,12 +83,14 @@ class Painter:
     It remembers measured texts: use one per model, in one thread.
     """
 
-    def __init__(self, labels: Sequence[str] = ()) -> None:
+    def __init__(self, labels: Sequence[str] = (), color: Callable[[int], Color] = class_color) -> None:
         """Prepare names and colours.
 
         Args:
             labels: Class names by class index; a class beyond them is called by its number.
+            color: Returns the colour of a class index.
         """
+        self._color = color
         self._labels = [ascii_label(label, i) for i, label in enumerate(labels)]
         self._measured: dict[tuple[str, float, int], _Text] = {}
 
@@ -98,13 +100,15 @@ class Painter:
         style = _style(width, height)
         boxes = _whole_pixels(detections.xyxy, width, height)
         order = range(len(detections) - 1, -1, -1)
-        colors = [class_color(int(c)) for c in detections.class_id]
+        colors = [self._color(int(c)) for c in detections.class_id]
         for i in order:
             x1, y1, x2, y2 = boxes[i]
             cv2.rectangle(image, (x1, y1), (x2, y2), colors[i], style.line)
         # After all boxes, so that no line crosses a label.
         for i in order:
-            text = f"{self.name(int(detections.class_id[i]))} {detections.score[i]:.2f}"
+            text = self.name(int(detections.class_id[i]))
+            if not np.isnan(detections.score[i]):  # what a person has labelled has no score
+                text += f" {detections.score[i]:.2f}"
             if detections.track_id is not None:
                 text = f"#{detections.track_id[i]} {text}"
             self._label(image, text, boxes[i], colors[i], style)
@@ -118,7 +122,7 @@ class Painter:
         style = _style(width, height)
         if classification.box_xyxy is not None and classification.class_id:
             (box,) = _whole_pixels(np.array([classification.box_xyxy], np.float32), width, height)
-            cv2.rectangle(image, box[:2], box[2:], class_color(classification.class_id[0]), style.line)
+            cv2.rectangle(image, box[:2], box[2:], self._color(classification.class_id[0]), style.line)
         y = 0
         for class_id, score in zip(classification.class_id, classification.score, strict=True):
             drawn = self._label_at(image, f"{score:.2f} {self.name(class_id)}", 0, y, _BACKGROUND, style)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edge.classifier import Classifier
 from edge.coco import canonical
+from edge.detections import Detections
 from edge.detector import Detector
 from edge.errors import InputError, MissingDependencyError
 from edge.frame import Image
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 """Wraps the list of pictures that is gone through, to show how far it is."""
+
+Look = Callable[[str, Image, Detections, Detections], None]
+"""Told of each picture of a detector's: its name, it, what was found and what is labelled."""
 
 EVALUATION_CONF = 0.001
 EVALUATION_MAX_DET = 100
@@ -131,7 +135,11 @@ class LocalizationAccuracy:
 
 
 def evaluate_detector(
-    detector: Detector, images: Path, annotations: Path, progress: Progress = lambda paths: paths
+    detector: Detector,
+    images: Path,
+    annotations: Path,
+    progress: Progress = lambda paths: paths,
+    look: Look | None = None,
 ) -> DetectionAccuracy:
     """Measure a detector on COCO annotations.
 
@@ -143,6 +151,7 @@ def evaluate_detector(
         images: Folder that the annotations' file names start from.
         annotations: COCO instances JSON.
         progress: Wraps the list of pictures.
+        look: Told of each picture.
 
     Raises:
         InputError: The annotations or a picture cannot be read, or no category is known to the model.
@@ -152,11 +161,14 @@ def evaluate_detector(
     if not images.is_dir():
         raise InputError(f"{images}: expected a folder of images")
     pictures = [(find_picture([images], row["file_name"]), row["id"]) for row in dataset["images"]]
-    return _measure(detector, dataset, f"{annotations}", pictures, read_image, progress)
+    return _measure(detector, dataset, f"{annotations}", pictures, read_image, progress, look)
 
 
 def evaluate_objects(
-    detector: Detector, objects: LabelledObjects, progress: Progress = lambda pictures: pictures
+    detector: Detector,
+    objects: LabelledObjects,
+    progress: Progress = lambda pictures: pictures,
+    look: Look | None = None,
 ) -> DetectionAccuracy:
     """Measure a detector on labelled objects of any form; see `evaluate_detector`.
 
@@ -170,7 +182,7 @@ def evaluate_objects(
         def decoded(name: str) -> Image:
             return decode_image(read(name), f"{objects.path}: {name}")
 
-        return _measure(detector, objects.dataset, f"{objects.path}", pictures, decoded, progress)
+        return _measure(detector, objects.dataset, f"{objects.path}", pictures, decoded, progress, look)
 
 
 def _measure(
@@ -180,6 +192,7 @@ def _measure(
     pictures: list[tuple[Any, int]],
     read: Callable[[Any], Image],
     progress: Progress,
+    look: Look | None,
 ) -> DetectionAccuracy:
     """Measure on COCO instances; `pictures` are what `read` takes, and their ids."""
     coco = _index(dataset)
@@ -194,7 +207,11 @@ def _measure(
         )
     rows: list[dict[str, Any]] = []
     for source, image_id in progress(pictures):
-        detections, _ = detector.detect(read(source))
+        image = read(source)
+        detections, _ = detector.detect(image)
+        if look is not None:
+            known = detections[np.isin(detections.class_id, list(category_of))]
+            look(Path(str(source)).name, image, known, _labelled(coco, image_id, category_of))
         for xyxy, score, class_id, _ in detections:
             if class_id in category_of:
                 x1, y1, x2, y2 = (float(v) for v in xyxy)
@@ -215,6 +232,16 @@ def _measure(
     )
     unknown = {label_of[c]: n for c, n in counts.items() if n and c not in set(category_ids)}
     return DetectionAccuracy(len(pictures), _mean(precision[0]), _mean(precision), classes, unknown)
+
+
+def _labelled(coco: Any, image_id: int, category_of: dict[int, int]) -> Detections:
+    """Return the labelled boxes of a picture that are no crowds, of the classes that the model has."""
+    class_of = {category: class_id for class_id, category in reversed(category_of.items())}
+    rows = [row for row in coco.imgToAnns[image_id] if not row["iscrowd"] and row["category_id"] in class_of]
+    boxes = np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    class_id = np.array([class_of[row["category_id"]] for row in rows], np.int32)
+    return Detections(boxes, np.ones(len(rows), np.float32), class_id)
 
 
 def _index(dataset: dict[str, Any]) -> Any:

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from edge.cli import options
+from edge.cli import options, running
 from edge.cv import require_opencv
 from edge.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edge.evaluate import ClassificationAccuracy, ClassLocalization, DetectionAccuracy, LocalizationAccuracy
+    from edge.detector import Detector
+    from edge.evaluate import (
+        ClassificationAccuracy,
+        ClassLocalization,
+        DetectionAccuracy,
+        LocalizationAccuracy,
+        Look,
+    )
     from edge.labelled import LabelledPictures
     from edge.loader import LoadedModel
 
@@ -59,6 +66,13 @@ def evaluate(
     json_path: Annotated[
         str | None, typer.Option("--json", help="Write the numbers to a file, or - for stdout.")
     ] = None,
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Detector: write a sheet of the twelve pictures with most missed and invented boxes.",
+            show_default=False,
+        ),
+    ] = None,
     threads: options.Threads = None,
     delegate: options.Delegate = "cpu",
     decoder: options.Decoder = None,
@@ -81,6 +95,8 @@ def evaluate(
     overrides = Overrides(
         decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
     )
+    if mistakes is not None:
+        running.checked_sheet("--mistakes", str(mistakes))
     numbers: dict[str, Any] = {"model": str(model)}
     if data is not None and images is None and annotations is None:
         loaded = load_model(model, overrides, threads, delegate)
@@ -88,21 +104,23 @@ def evaluate(
             split = split or object_splits(data)[-1]
             objects = open_objects(data, split)
             detector = Detector(loaded, conf, iou, max_det, multi_label=True)
-            view = _detection(evaluate_objects(detector, objects, _progress))
+            sheet = _Sheet(mistakes, detector)
+            view = sheet.told(_detection(evaluate_objects(detector, objects, _progress, sheet.look)))
             numbers["notes"] = list(objects.notes)
             view.lines.extend(f"[yellow]mended:[/] {_escape(note)}" for note in objects.notes)
         else:
             split = split or default_split(data)
-            view = _measure(loaded, open_labelled(data, split))
+            view = _measure(loaded, open_labelled(data, split), mistakes)
         numbers |= {"data": str(data), "split": split}
         view.lines.insert(0, _escape(f"{data}, split {split}" if split else f"{data}"))
     elif images is not None and annotations is not None and data is None and split is None:
         loaded = load_model(model, overrides, threads, delegate)
         if loaded.spec.decoder.name == _LOCALIZER:
-            view = _measure(loaded, one_box_pictures(annotations, [images]))
+            view = _measure(loaded, one_box_pictures(annotations, [images]), mistakes)
         else:
             detector = Detector(loaded, conf, iou, max_det, multi_label=True)
-            view = _detection(evaluate_detector(detector, images, annotations, _progress))
+            sheet = _Sheet(mistakes, detector)
+            view = sheet.told(_detection(evaluate_detector(detector, images, annotations, _progress, sheet.look)))
     else:
         raise InputError(
             "expected --images DIR with --annotations FILE for a detector, or --data DIR with or without --split for "
@@ -113,7 +131,26 @@ def evaluate(
     _write(json_path, json.dumps(numbers | view.numbers, indent=2))
 
 
-def _measure(model: LoadedModel, pictures: LabelledPictures) -> _View:
+class _Sheet:
+    """What `--mistakes` asks for, if it does."""
+
+    def __init__(self, path: Path | None, detector: Detector) -> None:
+        from edge.mistakes import Mistakes
+
+        self._mistakes = None if path is None else Mistakes(path, detector.spec.labels, detector.spec.conf)
+        self.look: Look | None = None if self._mistakes is None else self._mistakes.look
+
+    def told(self, view: _View) -> _View:
+        """Write it, and add a line that says so to a report."""
+        if self._mistakes is not None:
+            written = [_escape(str(path)) for path in self._mistakes.close()]
+            view.lines.append(f"the worst mistakes: {written[0]}" if written else "no mistakes, and no sheet of them")
+        return view
+
+
+def _measure(model: LoadedModel, pictures: LabelledPictures, mistakes: Path | None) -> _View:
+    if mistakes is not None:
+        raise InputError(f"--mistakes {mistakes}: expected a detector, found a model that classifies")
     from edge.classifier import Classifier
     from edge.evaluate import evaluate_classifier, evaluate_localizer
 

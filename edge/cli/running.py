@@ -87,7 +87,7 @@ def plan_outputs(
     if save is not None:
         outputs.append(Output(_save_kind(save, sources), save, "--save"))
     if sheet is not None:
-        outputs.append(Output("sheet", _checked_sheet(sheet), "--sheet"))
+        outputs.append(Output("sheet", checked_sheet("--sheet", sheet), "--sheet"))
     if json is not None:
         outputs.append(Output(json_format, json, "--json"))
     if csv is not None:
@@ -131,11 +131,16 @@ def _save_kind(target: str, sources: Sequence[Source]) -> str:
     return "folder"
 
 
-def _checked_sheet(target: str) -> str:
+def checked_sheet(flag: str, target: str) -> str:
+    """Return the name of a sheet.
+
+    Raises:
+        OutputError: It is no picture's.
+    """
     from edge.sinks.images import PICTURE_FORMATS
 
     if Path(target).suffix.lower() not in PICTURE_FORMATS:
-        raise OutputError(f"--sheet {target}: expected a picture name ending in {', '.join(sorted(PICTURE_FORMATS))}")
+        raise OutputError(f"{flag} {target}: expected a picture name ending in {', '.join(sorted(PICTURE_FORMATS))}")
     return target
 
 

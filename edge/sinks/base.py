@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edge.draw import Painter
+from edge.draw import Color, Painter, class_color
 from edge.errors import OutputError
 from edge.frame import Image
 from edge.result import Result
@@ -69,13 +69,14 @@ class RecoverableSink(Sink, Protocol):
 class Overlay:
     """The picture with its result drawn on it, made once per result for all sinks that show it."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], color: Callable[[int], Color] = class_color) -> None:
         """Prepare names and colours.
 
         Args:
             labels: Class names by class index.
+            color: Returns the colour of a class index.
         """
-        self._painter = Painter(labels)
+        self._painter = Painter(labels, color)
         self._result: Result | None = None
         self._canvas: Image = np.empty((0, 0, 3), np.uint8)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from edge.draw import Color, Painter, ascii_text
+from edge.draw import Color, Painter, ascii_text, class_color
 from edge.frame import Frame, Image
 from edge.result import Result
 from edge.sinks.base import Overlay, make_parent
@@ -72,19 +72,20 @@ class SheetSink:
     alternate in step with the stride, and all but one camera would be missing.
     """
 
-    def __init__(self, path: Path, labels: Sequence[str]) -> None:
+    def __init__(self, path: Path, labels: Sequence[str], color: Callable[[int], Color] = class_color) -> None:
         """Prepare; the file is made when the run ends.
 
         Args:
             path: Its name, with a suffix of `PICTURE_FORMATS`.
             labels: Class names by class index.
+            color: Returns the colour of a class index.
 
         Raises:
             OutputError: Its folder cannot be created.
         """
         make_parent(path)
         self._path = path
-        self._overlay = Overlay(labels)
+        self._overlay = Overlay(labels, color)
         self._painter = Painter()
         self._samples: dict[str, _Sample] = {}
         self._cell_wh = (0, 0)

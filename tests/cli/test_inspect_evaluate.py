@@ -91,6 +91,31 @@ def test_evaluate_a_detector(tmp_path: Path) -> None:
     assert numbers["mAP50"] == pytest.approx(1) and numbers["classes"][1]["AP50"] is None
 
 
+def test_the_worst_mistakes_of_a_detector_are_drawn(tmp_path: Path) -> None:
+    path, data, sheet = tiny_detector().save(tmp_path / "m.tflite"), tmp_path / "set", tmp_path / "new" / "sheet.png"
+    for part in ("images", "labels"):
+        (data / "valid" / part).mkdir(parents=True)
+    for name, labelled in (("good", "red"), ("bad", "green")):
+        cv2.imwrite(str(data / "valid" / "images" / f"{name}.png"), paint([("red", 0, 0)]))
+        box = f"{0.5 * CELL / 128} {0.5 * CELL / 96} {CELL / 128} {CELL / 96}"
+        (data / "valid" / "labels" / f"{name}.txt").write_text(f"{int(labelled == 'green')} {box}")
+    (data / "data.yaml").write_text("val: ../valid/images\nnames: [red, green]")
+    shown = edge("evaluate", "-m", path, "--data", data, "--mistakes", sheet)
+    assert shown.exit_code == 0 and f"the worst mistakes: {sheet}" in shown.stdout.replace("\n", "")
+    # One picture: the other holds no mistake.
+    assert cv2.imread(str(sheet)).shape[1] < 500
+    (data / "valid" / "labels" / "bad.txt").write_text((data / "valid" / "labels" / "good.txt").read_text())
+    shown = edge("evaluate", "-m", path, "--data", data, "--mistakes", tmp_path / "none.png")
+    assert "no mistakes, and no sheet of them" in shown.stdout and not (tmp_path / "none.png").exists()
+    refused = edge("evaluate", "-m", path, "--data", data, "--mistakes", "sheet.txt")
+    assert refused.exit_code == 2 and "--mistakes sheet.txt: expected a picture name" in refused.stderr
+    classifier = tiny_classifier().save(tmp_path / "c.tflite")
+    (tmp_path / "tree" / "red").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "tree" / "red" / "a.png"), paint([("red", 0, 0)]))
+    refused = edge("evaluate", "-m", classifier, "--data", tmp_path / "tree", "--mistakes", sheet)
+    assert refused.exit_code == 2 and "expected a detector" in refused.stderr
+
+
 def test_evaluate_a_detector_on_a_yolo_set(tmp_path: Path) -> None:
     path, data = tiny_detector().save(tmp_path / "m.tflite"), tmp_path / "set"
     for split in ("train", "valid"):
