@@ -14,6 +14,7 @@ from edge.config.schema import Config, FileSinkConfig
 from edge.errors import SourceError
 from edge.sources import check_source, without_credentials
 
+_NUMBER = re.compile(r"\.([1-9]\d{0,4})$")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -91,6 +92,17 @@ def clashes(config: Config) -> Iterator[Problem]:
             else:
                 says = f"sinks.{other} writes to the same place for camera {its_camera}; give another path"
             yield Problem(("sinks", name, "path"), says)
+    for place, (name, _) in places.items():
+        stem, suffix = os.path.splitext(place)
+        older = _NUMBER.search(stem)
+        writer = places.get(stem[: older.start()] + suffix) if older else None
+        if (
+            older
+            and writer
+            and isinstance(sink := config.sinks[writer[0]], FileSinkConfig)
+            and int(older[1]) <= sink.keep
+        ):
+            yield Problem(("sinks", name, "path"), f"sinks.{writer[0]} calls its older files so; give another path")
 
 
 def _names(data: dict[str, Any], table: str) -> list[str]:

@@ -112,6 +112,10 @@ def problems(folder: Path, text: str) -> list[str]:
             "8: sinks.b.path: sinks.a writes to the same place for camera front; give another path",
         ),
         (f"{CAMERA}[sinks.a]\nkind = 'json'\npath = '..'", "5: sinks.a.path: is a folder; expected a file"),
+        (
+            f"{CAMERA}[sinks.a]\nkind = 'json'\npath = 'x.log'\n[sinks.b]\nkind = 'csv'\npath = 'x.4.log'",
+            "8: sinks.b.path: sinks.a calls its older files so; give another path",
+        ),
         (f"{CAMERA}[sinks.a]\nkind = 'csv'\npath = 'x{{camera'", "5: sinks.a.path: a brace is not closed"),
         (f"{CAMERA}model = '${{X'", "3: cameras.front.model: ${ begins a variable, and no } ends it"),
     ],
