@@ -5,7 +5,7 @@
     capture threads --put--> lanes --> engine threads, one member of a pool each --in order--> outlets --get--> writers
 
 The lane that has waited longest since its last turn comes next, whatever model it wants, so that no camera starves.
-One whose frame is old, with a fresher one due, waits for that while others have their turn.
+Where only one waits, and its frame is old with a fresher one due, that is waited for.
 Python's lock is held for the choice alone; OpenCV and the runtime release it while they work.
 """
 
@@ -74,14 +74,15 @@ class Engine:
     def _next(self) -> tuple[Lane, Job, Any] | None:
         with self.lock:
             while not self._closed:
-                now = time.monotonic()
-                held = {lane: lane._hold_s(now) for lane in self._lanes if lane._ready}
-                if ready := [lane for lane, hold_s in held.items() if not hold_s]:
+                ready = [lane for lane in self._lanes if lane._ready]
+                # Several have enough to do for all threads: none is left idle then.
+                hold_s = ready[0]._hold_s(time.monotonic()) if len(ready) == 1 else 0.0
+                if ready and not hold_s:
                     lane = min(ready, key=lambda lane: lane._turn)
                     self._turns += 1
                     lane._turn = self._turns
                     return lane, lane._take(), lane.pool.take()
-                self._work.wait(min(held.values(), default=None))
+                self._work.wait(hold_s or None)
             return None
 
     def _run(self) -> None:

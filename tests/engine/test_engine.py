@@ -221,27 +221,39 @@ def test_an_old_frame_is_held_until_the_next_one_that_is_due(
     assert lane._hold_s(clock[0] + waited_s * interval_s) == 0
 
 
-def test_while_a_frame_is_held_others_have_their_turn_and_a_fresher_one_ends_it(
+def test_a_frame_is_held_alone_and_a_fresher_one_ends_it(
     bench: Callable[[int], Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = bench(1)
     pool = Pool(["x"])
     outlet = Outlet(one.engine)
-    held, _ = one.lane(pool, newest=True, outlet=outlet)
-    other, _ = one.lane(pool, newest=True, outlet=outlet)
-    monkeypatch.setattr(
-        Lane, "_hold_s", lambda lane, now: WAIT_S if lane is held and lane._waiting[0].frame.index == 0 else 0.0
-    )
-    held.put(frame(0, "held"), 0.0)
-    other.put(frame(0, "other"), 0.0)
+    first, _ = one.lane(pool, newest=True, outlet=outlet)
+    second, _ = one.lane(pool, newest=True, outlet=outlet)
+    held = threading.Event()
+
+    def hold_s(lane: Lane, now: float) -> float:
+        if lane._waiting[0].frame.index:
+            return 0.0
+        held.set()
+        return WAIT_S
+
+    monkeypatch.setattr(Lane, "_hold_s", hold_s)
+    first.put(frame(0, "first"), 0.0)
     one.start()
-    first = outlet.get(WAIT_S)
-    assert first is not None and first.frame.source == "other"
-    held.put(frame(1, "held"), 0.0)
-    second = outlet.get(WAIT_S)
-    assert second is not None and (second.frame.source, second.frame.index, second.dropped) == ("held", 1, 1)
-    for lane in (held, other):
-        lane.close()
+    assert held.wait(WAIT_S)
+    first.put(frame(1, "first"), 0.0)
+    result = outlet.get(WAIT_S)
+    assert result is not None and (result.frame.index, result.dropped) == (1, 1)
+    # Both have old frames: the one whose turn it is goes, and then the other is alone.
+    with one.engine.lock:
+        for lane in (first, second):
+            lane._waiting.append(Job(frame(0, "old"), 0.0))
+        one.engine._wake()
+    result = outlet.get(WAIT_S)
+    assert result is not None and result.frame.source == "old"
+    assert outlet.get(0.05) is None
+    for lane in (first, second):
+        lane.close(discard=True)
 
 
 def test_a_frame_that_is_held_in_vain_is_looked_at_after_all(
