@@ -14,7 +14,7 @@ from edge.errors import SourceError
 from edge.frame import Frame
 from edge.sources import SourceOptions, is_live, open_source
 from edge.sources.base import SourceBase
-from edge.sources.reconnect import Counters, ReconnectingSource, SourceEvent
+from edge.sources.reconnect import Counters, ReconnectingSource, SourceEvent, told
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +127,8 @@ def make_feed(name: str, config: CameraConfig) -> Feed:
 
 
 def _log_event(camera: str, event: SourceEvent) -> None:
-    """Log a line for each outage and each return."""
-    if event.state == "offline":
-        log.warning("camera %s: offline: %s; tried again until it comes back", camera, event.reason)
-    else:
-        log.warning("camera %s: back after %.1f s", camera, event.away_s)
+    """Log a line for each outage, each further reason of it, and each return."""
+    log.warning("camera %s: %s", camera, told(event))
 
 
 def _size_wh(text: str) -> tuple[int, int]:

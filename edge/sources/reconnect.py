@@ -69,13 +69,13 @@ DEFAULT_BACKOFF = Backoff()
 
 @dataclass(frozen=True, slots=True)
 class SourceEvent:
-    """A source went away or came back.
+    """A source went away, came back, or stays away for another reason.
 
     Attributes:
         source: Its name, without credentials.
         state: What it is now.
         reason: Why it went away.
-        away_s: For how long it was away; 0 for one that goes.
+        away_s: For how long it has been away; 0 for one that goes.
     """
 
     source: str
@@ -111,11 +111,17 @@ class Counters:
 
 
 def log_event(event: SourceEvent) -> None:
-    """Log a line for each outage and each return."""
-    if event.state == "offline":
-        log.warning("%s: offline: %s; tried again until it comes back", event.source, event.reason)
-    else:
-        log.warning("%s: back after %.1f s", event.source, event.away_s)
+    """Log a line for each outage, each further reason of it, and each return."""
+    log.warning("%s: %s", event.source, told(event))
+
+
+def told(event: SourceEvent) -> str:
+    """Return what happened in words."""
+    if event.state == "online":
+        return f"back after {event.away_s:.1f} s"
+    if event.away_s:
+        return f"still offline: {event.reason}"
+    return f"offline: {event.reason}; tried again until it comes back"
 
 
 class ReconnectingSource(SourceBase):
@@ -145,7 +151,7 @@ class ReconnectingSource(SourceBase):
             options: As `open_source` takes them.
             backoff: How long to wait between attempts.
             give_up_s: Raise SourceLostError once it has been away for longer; 0 at the first loss; None never.
-            on_event: Told of each outage and each return, in the iterator's thread.
+            on_event: Told of each outage, each further reason of it, and each return, in the iterator's thread.
             opened: The source, where it is open already. It is read from now on, so that no old frames pile up in it.
         """
         self.name = without_credentials(uri) if opened is None else opened.name
@@ -158,6 +164,7 @@ class ReconnectingSource(SourceBase):
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._left: list[Reader] = []
         self._skipped_before = 0
+        self._reasons: set[str] = set()
         self._interrupted_s: float | None = None
         self._reader: Reader | None = None
         if opened is not None:
@@ -284,10 +291,13 @@ class ReconnectingSource(SourceBase):
             away_since_s = time.monotonic()
             self.counters.outages += 1
             self.counters.go("offline")
+            self._reasons = {reason}
             if self._give_up_s != 0:
                 self._on_event(SourceEvent(self.name, "offline", reason))
-        else:
-            log.debug("%s: still offline: %s", self.name, reason)
+        elif reason not in self._reasons:
+            # The password was changed, say: each reason of one outage is told once.
+            self._reasons.add(reason)
+            self._on_event(SourceEvent(self.name, "offline", reason, time.monotonic() - away_since_s))
         self._give_up(away_since_s)
         return away_since_s
 

@@ -16,7 +16,7 @@ from edge.errors import SourceError
 from edge.sources import open_source
 from edge.sources.base import natural_key
 from edge.sources.images import read_image
-from edge.sources.urls import without_credentials
+from edge.sources.urls import check_url, without_credentials
 
 
 def test_a_picture_is_one_still_frame(tmp_path: Path) -> None:
@@ -242,7 +242,38 @@ def test_natural_order() -> None:
         ("http://a:s3cret@b@c/x", "http://***@c/x"),
         ("http://u:s3cret@[bad/x", "http://***"),
         ("photos/a@b:c.jpg", "photos/a@b:c.jpg"),
+        ("rtsp://bob:s3/cret@cam:554/a?b=1", "rtsp://***@cam:554/a?b=1"),
+        ("rtsp://bob:s3?cret@cam/a", "rtsp://***@cam/a"),
+        ("rtsp://bob:s3#cret@cam/a", "rtsp://***@cam/a"),
+        ("rtsp://bob:12/s3cret@10.0.0.1/a", "rtsp://***@10.0.0.1/a"),
+        ("rtsp:/bob:s3cret@cam/a", "rtsp:/***@cam/a"),
+        ("rtsp:bob:s3cret@cam/a", "rtsp:***@cam/a"),
+        ("rtsp://h/user=bob&password=s3c_ret&channel=1", "rtsp://h/user=***&password=***&channel=1"),
+        (
+            "rtsp://h/user=bob_password=s3c_ret_channel=1_stream=0.sdp",
+            "rtsp://h/user=***_password=***_channel=1_stream=0.sdp",
+        ),
+        (
+            "rtsp://h/user=bob_password=s3cret_channel=1.sdp?real_stream",
+            "rtsp://h/user=***_password=***_channel=1.sdp?real_stream",
+        ),
+        ("http://cam/v?u=bob&p=s3c?r/et&ch=1", "http://cam/v?u=***&p=***&ch=1"),
+        ("http://cam/v?pw=s3cret", "http://cam/v?pw=***"),
+        ("http://cam:8080/top/stop?map=1&group=2", "http://cam:8080/top/stop?map=1&group=2"),
+        ("rtsp://cam/@s3cret", "rtsp://cam/@s3cret"),
+        ("http://cam/?user=" + "user" * 5000, "http://***"),
     ],
 )
 def test_credentials_are_never_shown(uri: str, shown: str) -> None:
     assert without_credentials(uri) == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://bob:hun/ter2@127.0.0.1/x", "rtsp://bob:12?34@127.0.0.1/x", "http://bob:1#2@h.lan/x"]
+)
+def test_a_password_that_must_be_encoded_is_told_to_be(url: str) -> None:
+    with pytest.raises(SourceError, match="write %2F for /") as caught:
+        check_url(url)
+    assert "bob" not in str(caught.value) and "ter2" not in str(caught.value)
+    assert check_url("rtsp://bob:hun%2Fter2@127.0.0.1/x") == ("127.0.0.1", 554)
+    assert check_url("http://10.0.0.1:81/a@b.jpg") == ("10.0.0.1", 81)

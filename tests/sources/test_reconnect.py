@@ -22,7 +22,7 @@ from edge.frame import Frame
 from edge.sources import SourceOptions, open_source, reconnect
 from edge.sources.base import SourceBase
 from edge.sources.reader import Opening
-from edge.sources.reconnect import Backoff, ReconnectingSource, SourceEvent
+from edge.sources.reconnect import Backoff, ReconnectingSource, SourceEvent, told
 
 WAIT_S = 30
 QUICK = Backoff(first_s=0.05, most_s=0.2)
@@ -101,6 +101,11 @@ def rtsp() -> Iterator[RtspCamera]:
         yield camera
 
 
+def turns(events: list[SourceEvent]) -> list[SourceEvent]:
+    """Return where the source went away or came back, without the further reasons of an outage."""
+    return [event for event in events if event.state == "online" or not event.away_s]
+
+
 def in_order(frames: list[tuple[int, float, Any]]) -> bool:
     indices, times = [f[0] for f in frames], [f[1] for f in frames]
     return indices == sorted(set(indices)) and times == sorted(times)
@@ -122,11 +127,15 @@ def test_a_motion_jpeg_camera_comes_back_with_another_size(watch, events: list[S
         one.more()
         counters = source.counters
         assert (counters.state, counters.outages, counters.reconnects) == ("online", 1, 1)
-    assert [event.state for event in events][:2] == ["offline", "online"]  # its end may be a third
-    assert "stopped delivering" in events[0].reason
+    went, came = turns(events)[:2]  # its end may be a third
+    assert (went.state, came.state) == ("offline", "online")
+    assert "stopped delivering" in went.reason
+    assert [told(event) for event in events if event.away_s and "Connection refused" in event.reason][0].startswith(
+        "still offline: no connection to 127.0.0.1"
+    )
     assert one.frames[0][:2] == (0, 0.0)
     assert in_order(one.frames)
-    assert one.frames[-1][1] - before[1] >= events[1].away_s > 0
+    assert one.frames[-1][1] - before[1] >= came.away_s > 0
     assert {f[2] for f in one.frames} == {(64, 48), (128, 96)}
     assert source.size_wh == (128, 96)
 
@@ -139,7 +148,7 @@ def test_a_motion_jpeg_camera_that_freezes(watch, events: list[SourceEvent]) -> 
         one.until(lambda: events)
         camera.start()
         one.more()
-    assert [event.state for event in events][:2] == ["offline", "online"]
+    assert [event.state for event in turns(events)][:2] == ["offline", "online"]
     assert in_order(one.frames)
 
 
@@ -153,7 +162,7 @@ def test_an_rtsp_camera_that_is_killed_and_comes_back_larger(watch, events, rtsp
     rtsp.size_wh = (320, 240)
     rtsp.start()
     one.more()
-    assert [event.state for event in events] == ["offline", "online"]
+    assert [event.state for event in turns(events)] == ["offline", "online"]
     assert {f[2] for f in one.frames} == {(160, 120), (320, 240)}
     assert one.frames[0][:2] == (0, 0.0)
     assert in_order(one.frames)
@@ -169,7 +178,7 @@ def test_an_rtsp_camera_that_freezes_and_goes_on(watch, events, rtsp: RtspCamera
     assert one.source.counters.outages == 1
     rtsp.start()
     one.more()
-    assert [event.state for event in events] == ["offline", "online"]
+    assert [event.state for event in turns(events)] == ["offline", "online"]
     assert in_order(one.frames)
 
 
@@ -181,22 +190,28 @@ def test_an_rtsp_path_that_is_missing_is_tried_again(watch, rtsp: RtspCamera) ->
     assert (source.counters.state, source.counters.outages, one.frames) == ("offline", 1, [])
 
 
-def test_a_source_that_is_not_there_at_first(watch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_that_is_not_there_at_first(
+    watch, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+    monkeypatch.setattr(reconnect, "open_source", lambda uri, options: tries.append(uri) or open_source(uri, options))
     camera = MjpegCamera()
     camera.stop()
     url = camera.url.replace("//", "//admin:s3cret@") + "?token=s3cret"
     with caplog.at_level(logging.DEBUG):
         source = ReconnectingSource(url, SHORT, QUICK)
         one = watch(source)
-        one.until(lambda: len(caplog.records) > 2)
+        one.until(lambda: len(tries) > 3)
         with camera:
             camera.start()
             one.more()
             assert (source.counters.outages, source.counters.reconnects) == (1, 1)
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert len(warnings) >= 2  # the camera's end may be a third
-    assert "offline: no connection to 127.0.0.1" in warnings[0] and "tried again until" in warnings[0]
-    assert ": back after " in warnings[1]
+    # What is said again and again is told once.
+    assert len([line for line in warnings if "no connection to 127.0.0.1" in line]) == 1
+    first, back = [line for line in warnings if ": still offline: " not in line][:2]  # the camera's end may be a third
+    assert ": offline: no connection to 127.0.0.1" in first and "tried again until" in first
+    assert ": back after " in back
     assert "s3cret" not in caplog.text + source.name + str(source.counters)
 
 
@@ -293,15 +308,19 @@ LOST = SourceLostError("cam: the source stopped delivering after 3 frames")
 
 def test_whatever_a_driver_raises_is_one_outage(watch, scripted, events: list[SourceEvent]) -> None:
     first, second = Script(3, cv2.error("Unknown C++ exception\nmore"), 0.01), Script(3, MemoryError(), 0.01)
-    scripted(first, SourceError("cam: not yet"), second, Script(2, LOST, 0.01))
+    scripts = scripted(first, SourceError("cam: not yet"), second, Script(2, LOST, 0.01))
     one = watch(ReconnectingSource("cam", backoff=QUICK, on_event=events.append))
-    one.until(lambda: len(events) == 5)
-    assert [event.state for event in events] == ["offline", "online", "offline", "online", "offline"]
-    assert [event.reason for event in events][::2] == [
-        "Unknown C++ exception",
-        "MemoryError",
-        "the source stopped delivering after 3 frames",
+    # The last script is followed by nothing, which is another reason to be away, and told once.
+    one.until(lambda: len(events) == 7 and scripts.opened > 8)
+    assert [(event.state, event.reason) for event in events if event.state == "offline"] == [
+        ("offline", "Unknown C++ exception"),
+        ("offline", "not yet"),
+        ("offline", "MemoryError"),
+        ("offline", "the source stopped delivering after 3 frames"),
+        ("offline", "it is gone for good"),
     ]
+    words = [told(event).partition(":")[0].partition(" after")[0] for event in events]
+    assert words == ["offline", "still offline", "back", "offline", "back", "offline", "still offline"]
     assert in_order(one.frames)
     assert one.frames[-1][0] == 7
     assert (first.closed, second.closed) == (1, 1)
