@@ -175,7 +175,8 @@ class _Service:
             loaded = load_config(path)
             runner.reload(loaded)
         except EdgeError as error:
-            runner.refuse(error)
+            said = str(error)
+            runner.refuse(said if said.startswith(str(path)) else f"{path}: {said}")
             return health
         self._loaded = loaded
         _give_memory_back()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from edge.config.diff import model_of, running
+from edge.config.diff import model_of, running, sinks_of
 from edge.config.lines import key_lines
 from edge.config.load import LoadedConfig
 from edge.config.problems import Problem, sentences
-from edge.errors import EdgeError
+from edge.config.schema import Config, FileSinkConfig
+from edge.errors import EdgeError, ModelFileError
 from edge.runner.models import Model
 from edge.runner.outputs import make_sinks
-from edge.sources import is_live
+from edge.sources import is_live, open_source
+from edge.sources.usb import is_camera
 
 
 def try_config(loaded: LoadedConfig) -> list[str]:
@@ -26,9 +29,13 @@ def try_config(loaded: LoadedConfig) -> list[str]:
 def _problems(loaded: LoadedConfig) -> Iterator[Problem]:
     config = loaded.config
     models: dict[str, Model | None] = {}
+    devices: dict[str, str] = {}
+    yield from dict.fromkeys(_misplaced(config))
     for camera, section in running(config).items():
-        if not is_live(section.source) and not any(c in section.source for c in "*?[") and _is_missing(section.source):
-            yield Problem(("cameras", camera, "source"), "there is no such file now")
+        if says := _unreadable(section.source):
+            yield Problem(("cameras", camera, "source"), says)
+        if (device := _device(section.source)) is not None and (other := devices.setdefault(device, camera)) != camera:
+            yield Problem(("cameras", camera, "source"), f"cameras.{other} reads this device; it serves one at a time")
         name = model_of(config, camera)
         if name not in models:
             one = config.models[name].model_copy(update={"interpreters": 1, "threads": 1})
@@ -36,7 +43,9 @@ def _problems(loaded: LoadedConfig) -> Iterator[Problem]:
                 models[name] = Model(name, one, 1)
             except EdgeError as error:
                 models[name] = None
-                yield Problem(("models", name), str(error))
+                # A file that is missing or broken is the business of its key.
+                key = ("path",) if isinstance(error, ModelFileError) and config.models[name].path is not None else ()
+                yield Problem(("models", name, *key), str(error))
         model = models[name]
         if model is None:
             continue
@@ -53,8 +62,37 @@ def _problems(loaded: LoadedConfig) -> Iterator[Problem]:
 def _named(error: EdgeError) -> Problem:
     """Return an error that begins with the table that it is about."""
     table, _, says = str(error).partition(": ")
-    return Problem(tuple(table.split(".")), says)
+    key = ("classes",) if says.startswith("classes ") else ()
+    return Problem((*table.split("."), *key), says)
 
 
-def _is_missing(source: str) -> bool:
-    return not os.path.exists(source.removeprefix("file://"))
+def _unreadable(source: str) -> str | None:
+    """Say why a file, folder or pattern gives nothing now; None where it does, and of what is live."""
+    if is_live(source):
+        return None
+    path = source.removeprefix("file://")
+    if not any(c in path for c in "*?[") and not os.path.exists(path):
+        return "there is no such file now"
+    try:
+        open_source(source).close()
+    except EdgeError as error:
+        return str(error).removeprefix(f"{source}: ")
+    return None
+
+
+def _device(source: str) -> str | None:
+    """Return the node of a camera at this machine; None of anything else."""
+    return os.path.realpath(f"/dev/video{source}" if source.isdecimal() else source) if is_camera(source) else None
+
+
+def _misplaced(config: Config) -> Iterator[Problem]:
+    """Yield the outputs whose folder cannot be made, since something else is in its way."""
+    for camera in running(config):
+        for name in sinks_of(config, camera):
+            folder = Path(config.sinks[name].path.replace("{camera}", camera))
+            if isinstance(config.sinks[name], FileSinkConfig):
+                folder = folder.parent
+            while not os.path.lexists(folder):
+                folder = folder.parent
+            if not folder.is_dir():
+                yield Problem(("sinks", name, "path"), f"{folder} is no folder")

@@ -136,10 +136,10 @@ class Runner:
             len(removed),
         )
 
-    def refuse(self, error: EdgeError) -> None:
-        """Note that a new configuration was refused, and that the old one goes on."""
+    def refuse(self, error: str) -> None:
+        """Note why a new configuration was refused, and that the old one goes on."""
         self._refused += 1
-        self._error = str(error)
+        self._error = error
         log.error("%s; the configuration that runs goes on", error)
 
     def _end(self, cameras: dict[str, Camera]) -> bool:
