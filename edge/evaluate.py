@@ -205,6 +205,8 @@ def _measure(
             f"{where}: none of its categories ({_some(names)}) is a label of the model "
             f"({_some(detector.spec.labels) or 'it has none: pass --labels FILE'})"
         )
+    if not any(_box_counts(coco).values()):
+        raise InputError(f"{where}: expected labelled boxes, found none")
     rows: list[dict[str, Any]] = []
     for source, image_id in progress(pictures):
         image = read(source)

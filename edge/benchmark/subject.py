@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from edge.loader import MAX_SIDE, LoadedModel, load_model
 from edge.pipeline import Infer
 from edge.preprocess import Preprocessor
 from edge.spec import ModelSpec
+from edge.spec.model import Quantization
 from edge.spec.resolve import Overrides, resolve
 
 MOST_INTERPRETERS = 4
@@ -149,15 +150,25 @@ def _whole(loaded: LoadedModel) -> Infer:
 
 
 def accuracy_of(spec: ModelSpec) -> dict[str, Any] | None:
-    """Return the accuracy that a file carries, the most telling one: mAP50-95, else mAP50, else top1, else any."""
+    """Return the accuracy that a file carries, the most telling one: mAP50-95, else mAP50, else top1, else any.
+
+    What `edge convert` measured of the model in another form, as it does in float32 to compare, is not the file's own.
+    """
+    own = [measured for measured in spec.accuracy if _form_of(measured.dataset) in (None, spec.quantization)]
     for metric in ("mAP50-95", "mAP50", "top1"):
-        for measured in spec.accuracy:
+        for measured in own:
             if metric in measured.metrics:
                 return {"metric": metric, "value": measured.metrics[metric], "dataset": measured.dataset}
-    for measured in spec.accuracy:
+    for measured in own:
         for metric, value in measured.metrics.items():
             return {"metric": metric, "value": value, "dataset": measured.dataset}
     return None
+
+
+def _form_of(dataset: str) -> str | None:
+    """Return the form of the model that an accuracy is of, the last word or two of its data set; None where unsaid."""
+    word = dataset.rpartition(", ")[2].removesuffix(" Keras")
+    return word if word in get_args(Quantization) else None
 
 
 def _facts(variant: Variant, loaded: LoadedModel) -> dict[str, Any]:

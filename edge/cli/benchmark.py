@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.bundled import default_model
-from edge.cli import options, running
-from edge.errors import InputError, OutputError
+from edge.cli import options, reports, running
+from edge.errors import InputError
 from edge.zoo.cache import find_model
 
 if TYPE_CHECKING:
@@ -134,7 +134,11 @@ def benchmark(
     """
     files = {"--json": json, "--csv": csv, "--markdown": markdown, "--html": html, "--plot": plot}
     targets = {flag: target for flag, target in files.items() if target is not None}
-    check_targets(targets, force)
+    reports.check_targets(targets, force)
+    if plot is not None:
+        from edge.benchmark.plot import check_plot
+
+        check_plot(Path(plot))
     from edge.cv import require_opencv
 
     require_opencv()
@@ -225,29 +229,6 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(text))
 
 
-def check_targets(targets: dict[str, str], force: bool) -> None:
-    """Check that reports destroy nothing, before anything is measured."""
-    import os
-
-    places = ["-" if target == "-" else os.path.realpath(target) for target in targets.values()]
-    for (flag, target), place in zip(targets.items(), places, strict=True):
-        if not target or (target == "-" and flag in ("--html", "--plot")):
-            raise OutputError(f"{flag}: expected a file")
-        if places.count(place) > 1:
-            raise OutputError(f"{flag} {target}: two reports cannot go to the same place")
-        if target == "-":
-            continue
-        path = Path(target)
-        if path.is_dir():
-            raise OutputError(f"{flag} {target}: is a folder; expected a file name")
-        if path.exists() and not force:
-            raise OutputError(f"{flag} {target}: exists; give another name, or pass --force to overwrite it")
-        if flag == "--plot":
-            from edge.benchmark.plot import check_plot
-
-            check_plot(path)
-
-
 def _write(report: dict[str, Any], comparison: dict[str, Any] | None, targets: dict[str, str], quiet: bool) -> None:
     """Write the reports that were asked for, and print the tables."""
     from edge.benchmark.document import to_json
@@ -268,7 +249,7 @@ def _write(report: dict[str, Any], comparison: dict[str, Any] | None, targets: d
             from edge.benchmark.text import to_csv, to_markdown
 
             content = to_csv(report) if flag == "--csv" else to_markdown(report, comparison)
-        put(target, content)
+        reports.put(target, content)
     if quiet:
         return
     from edge.benchmark.table import WIDTH, print_report
@@ -282,17 +263,3 @@ def report_console(on_stderr: bool, width: int) -> Any:
 
     stream = sys.stderr if on_stderr else sys.stdout
     return Console(stderr=on_stderr, width=None if stream.isatty() else width)
-
-
-def put(target: str, content: str | bytes) -> None:
-    """Write a report to a file, or to stdout for -."""
-    data = content.encode() if isinstance(content, str) else content
-    if target == "-":
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
-        return
-    from edge.sinks.base import make_parent, write_atomically
-
-    make_parent(Path(target))
-    write_atomically(Path(target), data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from edge.cli import options, running
+from edge.cli import options, reports, running
 from edge.cv import require_opencv
 from edge.errors import InputError
 
@@ -73,6 +73,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite outputs that exist.")] = False,
     threads: options.Threads = None,
     delegate: options.Delegate = "cpu",
     decoder: options.Decoder = None,
@@ -95,8 +96,13 @@ def evaluate(
     overrides = Overrides(
         decoder=decoder, labels=labels, input_range=input_range, color=color, resize=resize, layout=layout
     )
+    targets = {"--json": json_path, "--mistakes": None if mistakes is None else str(mistakes)}
+    reports.check_targets({flag: target for flag, target in targets.items() if target is not None}, force)
     if mistakes is not None:
         running.checked_sheet("--mistakes", str(mistakes))
+    for target in (json_path, mistakes):
+        if target is not None:
+            reports.keep_inputs(Path(target), (model, images, annotations, data, labels))
     numbers: dict[str, Any] = {"model": str(model)}
     if data is not None and images is None and annotations is None:
         loaded = load_model(model, overrides, threads, delegate)
@@ -128,7 +134,8 @@ def evaluate(
         )
     if json_path != "-":
         _show(view)
-    _write(json_path, json.dumps(numbers | view.numbers, indent=2))
+    if json_path is not None:
+        reports.put(json_path, json.dumps(numbers | view.numbers, indent=2) + "\n")
 
 
 class _Sheet:
@@ -166,16 +173,6 @@ def _progress(items: Sequence[Any]) -> Iterable[Any]:
 
     console = Console(stderr=True)
     return track(items, "Evaluating", console=console, disable=not console.is_terminal, transient=True)
-
-
-def _write(path: str | None, text: str) -> None:
-    if path == "-":
-        typer.echo(text)
-    elif path is not None:
-        try:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _show(view: _View) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from edge.bundled import BUNDLED, bundled_model
 from edge.cli import benchmark as bench
+from edge.cli import reports
 from edge.errors import InputError, OutputError
 from edge.zoo.cache import find_model
 from edge.zoo.table import MODELS
@@ -88,7 +89,7 @@ def tune(
     if min_map is not None and not 0 <= min_map <= 1:
         raise InputError(f"--min-map {min_map:g}: expected a number from 0 to 1")
     targets = {} if json is None else {"--json": json}
-    bench.check_targets(targets, force)
+    reports.check_targets(targets, force)
     # Before minutes of measuring: what cannot be written in the end is said now.
     text, table = _config(config, name)
     from edge.cv import require_opencv
@@ -122,15 +123,15 @@ def tune(
     chosen = ranked[0] if ranked[0].why_not is None else None
     values = None if chosen is None else _values(chosen, paths[Path(chosen.row["model"])], config)
     for target in targets.values():
-        bench.put(target, _as_json(report, ranked, values))
+        reports.put(target, _as_json(report, ranked, values))
     if not quiet:
         _show(report, ranked, "-" in targets.values())
     if values is None:
         limit = "" if min_map is None else f" with an accuracy of {min_map:g} or more"
-        raise InputError(
-            f"--target-fps {target_fps:g}{limit}: none of {len(ranked)} ways keeps it here; try a smaller model or "
-            "input, another --delegate, or ask for less"
-        )
+        advice = "a smaller model or input, another --delegate, or ask for less"
+        if min_map is not None and all((one.accuracy or 0) < min_map for one in ranked):
+            advice = "a more accurate model, or one that edge convert --data with labels has measured"
+        raise InputError(f"--target-fps {target_fps:g}{limit}: none of {len(ranked)} ways keeps it here; try {advice}")
     said = ", ".join(f"{key} = {value}" for key, value in values.items())
     if dry_run:
         typer.echo(f"nothing was written; in {config} [{'.'.join(table)}] would be: {said}", err=True)

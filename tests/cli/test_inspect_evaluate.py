@@ -85,10 +85,15 @@ def test_evaluate_a_detector(tmp_path: Path) -> None:
     shown = edge("evaluate", "--model", path, "--images", tmp_path, "--annotations", tmp_path / "a.json")
     assert shown.exit_code == 0, shown.output
     assert "mAP50 1.0000" in shown.stdout and "green" not in shown.stdout
-    numbers = json.loads(
-        edge("evaluate", "-m", path, "--images", tmp_path, "--annotations", tmp_path / "a.json", "--json", "-").stdout
-    )
+    measured = ("evaluate", "-m", path, "--images", tmp_path, "--annotations", tmp_path / "a.json", "--json")
+    numbers = json.loads(edge(*measured, "-").stdout)
     assert numbers["mAP50"] == pytest.approx(1) and numbers["classes"][1]["AP50"] is None
+    # Elsewhere than among the pictures, which are an input; its folder is made.
+    report = tmp_path.parent / f"{tmp_path.name}-reports" / "new" / "b.json"
+    assert edge(*measured, report).exit_code == 0 and json.loads(report.read_text()) == numbers
+    refused = edge(*measured, report)
+    assert refused.exit_code == 2 and "exists; give another name, or pass --force" in refused.stderr
+    assert edge(*measured, report, "--force").exit_code == 0
 
 
 def test_the_worst_mistakes_of_a_detector_are_drawn(tmp_path: Path) -> None:
@@ -113,7 +118,15 @@ def test_the_worst_mistakes_of_a_detector_are_drawn(tmp_path: Path) -> None:
     (tmp_path / "tree" / "red").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "tree" / "red" / "a.png"), paint([("red", 0, 0)]))
     refused = edge("evaluate", "-m", classifier, "--data", tmp_path / "tree", "--mistakes", sheet)
+    assert refused.exit_code == 2 and "exists; give another name, or pass --force" in refused.stderr
+    refused = edge("evaluate", "-m", classifier, "--data", tmp_path / "tree", "--mistakes", sheet, "--force")
     assert refused.exit_code == 2 and "expected a detector" in refused.stderr
+    own = data / "valid" / "images" / "bad.png"
+    names = tmp_path / "names.txt"
+    names.write_text("red\ngreen\nblue")
+    for flags in (("--mistakes", own), ("--json", path), ("--labels", names, "--json", names)):
+        refused = edge("evaluate", "-m", path, "--data", data, *flags, "--force")
+        assert refused.exit_code == 2 and "is an input itself" in refused.stderr
 
 
 def test_evaluate_a_detector_on_a_yolo_set(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_labels_that_the_float_model_never_meets_prove_nothing(coco, tmp_path):
     folder, file = coco
     dataset = json.loads(file.read_text())
     bad = tiny_detector(labels=("blue", "green", "red")).save(tmp_path / "bad.tflite")
-    for rows, said in ((dataset["annotations"], "gets nothing right"), ([], "gets nothing right")):
+    for rows, said in ((dataset["annotations"], "gets nothing right"), ([], "found none")):
         file.write_text(json.dumps(dataset | {"annotations": rows}))
         with pytest.raises(InputError, match=said):
             Gate(bad, open_gate_data(folder, file, tiny_detector().spec), 1.0)
