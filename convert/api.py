@@ -14,7 +14,7 @@ from convert.calibration import CalibrationImages
 from convert.demand import Demand, check_demand, pass_gate
 from convert.edgetpu import Compiled, compile_model
 from convert.edgetpu.compiler import PROGRAM, compiled_path
-from convert.gate import doubt, sound
+from convert.gate import REJECTED_SUFFIX, doubt, sound
 from convert.gate_data import GateData, open_gate_data
 from convert.loaded import LoadedModel
 from convert.quantize import check_mode
@@ -28,7 +28,7 @@ from convert.writer import check_target, write_model
 from edge.backends.partitions import Partitions, partitions
 from edge.classifier import Classifier
 from edge.detector import Detector
-from edge.errors import InputError
+from edge.errors import GateError, InputError, OutputError
 from edge.frame import Image
 from edge.loader import load_model
 from edge.sources.images import read_image
@@ -115,7 +115,7 @@ def convert_model(
     if compiles:
         check_target(compiled_path(out), force)
     if demand is not None:
-        check_demand(demand)
+        check_demand(demand, force)
     folder, origin = _calibration_folder(calibrate, demand)
     if target is None:
         row, io = check_mode(mode, io, folder is not None)
@@ -147,8 +147,12 @@ def convert_model(
         if repairs is not None and repairs.steps != (AUTO,):
             candidate, repairs = repair(model, candidate, repairs), None
         tried: tuple[Trial, ...] = ()
+        no_report = None
         if demand is not None and data is not None:
-            candidate, tried = pass_gate(variants, candidate, demand, data, out, repairs)
+            try:
+                candidate, tried, no_report = pass_gate(variants, candidate, demand, data, out, repairs)
+            except GateError as error:
+                raise _with_choice(error, choice, data) from error
         shown = pictures if selftest_pictures else []
         content = embed_selftest(candidate.content, with_outputs_of(candidate, model), candidate.spec, shown)
     notes: tuple[str, ...] = (origin,) if origin and calibrated else ()
@@ -157,12 +161,23 @@ def convert_model(
     if shown:
         notes += ("its self-test shows parts of calibration pictures; --no-selftest-pictures draws some instead",)
     if candidate.record.gate is not None and not sound(candidate.record.gate):
-        notes += (doubt(candidate.record.gate),)
+        notes += (doubt(candidate.record.gate, bool(tried)),)
     facts = _write(out, content, force)
+    out.with_name(out.name + REJECTED_SUFFIX).unlink(missing_ok=True)
+    if no_report is not None:
+        raise OutputError(f"{no_report}; {out} was written")
     predict = TARGETS[target].check if target is not None else None
     forecast = predict(candidate.content) if predict is not None else None
     compiled = compile_model(out, force) if compiles else None
     return Conversion(out, len(content), *facts, choice, forecast, compiled, tried, notes)
+
+
+def _with_choice(error: GateError, choice: Choice | None, data: GateData) -> GateError:
+    """Add to a refusal what nobody asked for by name: the mode, and how the loss was measured."""
+    said = str(error)
+    if data.labels is None:
+        said += "; without labels the measure is the agreement with the float model, a weaker one"
+    return GateError(said if choice is None else f"{said} (chosen: {choice.mode}, {choice.reason})")
 
 
 def _write(out: Path, content: bytes, force: bool) -> tuple[ModelSpec, TensorInfo, tuple[TensorInfo, ...], Partitions]:

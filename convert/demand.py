@@ -12,7 +12,7 @@ from convert.repair import Repairs, repair_until
 from convert.rescue import Trial
 from convert.variants import Variants
 from convert.writer import check_target
-from edge.errors import InputError, OutputError
+from edge.errors import GateError, InputError, OutputError
 from edge.spec.seal import sealed
 
 
@@ -33,8 +33,12 @@ class Demand:
     report: Path | None = None
 
 
-def check_demand(demand: Demand) -> None:
+def check_demand(demand: Demand, force: bool) -> None:
     """Check before the work begins that a demand makes sense.
+
+    Args:
+        demand: It.
+        force: Whether a report that exists may be replaced.
 
     Raises:
         InputError: The limit is no number of points.
@@ -46,13 +50,15 @@ def check_demand(demand: Demand) -> None:
     if report is not None:
         if report.suffix.lower() not in (".html", ".htm"):
             raise OutputError(f"--report {report}: expected a name that ends in .html")
-        check_target(report, force=True)
+        check_target(report, force)
 
 
 def pass_gate(
     variants: Variants, candidate: Candidate, demand: Demand, data: GateData, out: Path, repairs: Repairs | None
-) -> tuple[Candidate, tuple[Trial, ...]]:
+) -> tuple[Candidate, tuple[Trial, ...], OutputError | None]:
     """Measure a candidate against the float model, repair it where it falls short, and write the report.
+
+    A report that cannot be written costs nothing but itself.
 
     Args:
         variants: Of the model.
@@ -63,11 +69,12 @@ def pass_gate(
         repairs: What may be tried; None for nothing.
 
     Returns:
-        The candidate with what was measured, and the repairs that were tried.
+        The candidate with what was measured, the repairs that were tried, and why there is no report; None where there
+        is one, or none was wanted.
 
     Raises:
         GateError: It lost too much; it was kept aside.
-        OutputError: The report, or the refused file, cannot be written.
+        OutputError: The refused file cannot be written.
         EdgeError: A model does not run.
     """
     reference = variants.candidate("float32")
@@ -80,17 +87,26 @@ def pass_gate(
         if rank(other) > rank(verdict):
             candidate, measured, verdict = repaired, again, other
     candidate = candidate.measured(gate.reference, measured, verdict)
+    problem = None
     if demand.report is not None:
         from convert.report import collect, write_report
 
-        write_report(demand.report, collect(variants, gate, candidate, measured, verdict, tried))
+        try:
+            write_report(demand.report, collect(variants, gate, candidate, measured, verdict, tried))
+        except OutputError as error:
+            problem = error
     if not passed(verdict):
-        raise refused(out, sealed(candidate.content, candidate.spec, {}), verdict, _advice(candidate, tried))
-    return candidate, tried
+        refusal = refused(out, sealed(candidate.content, candidate.spec, {}), verdict, _advice(candidate, tried))
+        if demand.report is None:
+            raise refusal
+        raise GateError(f"{refusal}; " + (f"the report is {demand.report}" if problem is None else str(problem)))
+    return candidate, tried, problem
 
 
 def _advice(candidate: Candidate, tried: tuple[Trial, ...]) -> str:
     if tried:
         best = ", ".join(candidate.record.steps) or "none of them helped"
         return f"the repairs were not enough ({best}): calibrate on more typical pictures, try --to weight-only"
-    return "try --rescue auto" if candidate.mode == "int8" else "try --to weight-only or float16"
+    if candidate.mode == "int8":
+        return "try --rescue auto"
+    return f"try --to {'float32' if candidate.mode == 'float16' else 'float16 or float32'}"

@@ -278,13 +278,16 @@ def explained(record: GateRecord) -> str:
     return "; ".join(filter(None, (f"{record.drop:.2f} points lost, {record.max_drop:g} allowed", agreed))) + "; enough"
 
 
-def doubt(record: GateRecord) -> str:
-    """Say what is to be expected of a model that passes without being `sound`."""
+def doubt(record: GateRecord, repaired: bool) -> str:
+    """Say what is to be expected of a model that passes without being `sound`, and what may help."""
+    more = "hundreds of pictures in --calibrate rather than dozens"
+    advice = (
+        f"{more}, and more --rescue-minutes, help" if repaired else f"--rescue auto mends an int8, better with {more}"
+    )
     return (
         f"agreement with the float model's boxes is {record.agreement:.3f}, for which a loss of up to "
         f"{expected_drop(record):.2f} points is usual, more than the {record.max_drop:g} allowed: other pictures may "
-        "lose more than these; --rescue auto mends an int8, better with hundreds of pictures in --calibrate than with "
-        "dozens"
+        f"lose more than these; {advice}"
     )
 
 

@@ -94,7 +94,9 @@ def _gpu(variants: Variants, images: Sequence[Image]) -> Choice:
     name, value = _largest(variants, images)
     limit = float(np.finfo(np.float16).max)
     if value > limit:
-        return Choice("float32", f"float16 ends at {limit:.0f}, and {name} reaches {value:.3g}", {})
+        return Choice(
+            "float32", f"float16 ends at {limit:.0f}, and {name or 'a tensor without a name'} reaches {value:.3g}", {}
+        )
     return Choice("float16", f"no value is beyond {value:.3g}, float16 ends at {limit:.0f}", {})
 
 

@@ -166,9 +166,12 @@ def _run(program: str, source: Path, out: Path, path: Path) -> Log:
     said = f"{done.stdout}\n{done.stderr}"
     log = parse_log(said)
     if done.returncode or not log.compiled:
-        reason = "; ".join(log.failures) or f"exit status {done.returncode}"
-        hint = next((f"; {hint}" for words, hint in _HINTS.items() if words in reason), "")
-        raise InputError(f"{path}: {PROGRAM} {log.version} refused it ({reason}){hint}")
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        reason = "; ".join(log.failures) or last
+        by_itself = f"see what it says by itself: {PROGRAM} --show_operations {path}"
+        hint = next((hint for words, hint in _HINTS.items() if words in reason), by_itself)
+        version = f" {log.version}" if log.version else ""
+        raise InputError(f"{path} was written, but {PROGRAM}{version} refused it ({reason}); {hint}")
     return log
 
 

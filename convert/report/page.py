@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from convert.gate import doubt, sound
 from convert.report.charts import Point, lines, scatter
 from convert.report.data import Picture, ReportData, Variant
 from convert.writer import write_model
@@ -74,9 +75,10 @@ def _head(data: ReportData, title: str) -> str:
     boxes = "".join(
         f'<div class="fact"><b>{escape(number)}</b><span>{escape(text)}</span></div>' for number, text in facts
     )
+    doubts = "" if not data.passed or sound(gate) else f"<p class=says>{escape(doubt(gate, bool(data.tried)))}.</p>"
     return (
         f"<h1>{escape(title)} {badge}</h1><p class=soft>{lost} on {gate.images} pictures of {escape(gate.dataset)}; "
-        f'{gate.max_drop:g} allowed. {escape(_SAYS[gate.metric])}</p><div class="facts">{boxes}</div>'
+        f'{gate.max_drop:g} allowed. {escape(_SAYS[gate.metric])}</p>{doubts}<div class="facts">{boxes}</div>'
     )
 
 
@@ -116,11 +118,16 @@ def _tried(data: ReportData) -> str:
     )
     return _card(
         "Repairs",
-        "Steps that were tried in order of cost until the loss was small enough, and not by luck; "
-        f"{data.gate.metric} is that with the step and all before it.",
+        "Steps that were tried in order of cost until the loss was small enough, and not by luck, or none was left; "
+        f"the best was taken: {escape(_taken(data))}. {data.gate.metric} is that with the step and all before it.",
         f'<div class="wide"><table class="two"><tr><th>step</th><th>what it did</th><th>{escape(data.gate.metric)}</th>'
         f"<th>what that says</th></tr>{rows}</table></div>",
     )
+
+
+def _taken(data: ReportData) -> str:
+    record = data.spec.conversion
+    return ", ".join(record.steps) if record is not None and record.steps else "the model without any"
 
 
 def _pareto(data: ReportData) -> str:

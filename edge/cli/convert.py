@@ -15,7 +15,7 @@ import typer
 from edge.cli import options
 from edge.cli.workstation import require, working
 from edge.cv import require_opencv
-from edge.errors import InputError
+from edge.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from convert.api import Conversion
@@ -44,7 +44,8 @@ def convert(
         typer.Option(help="Instead of --to: the best for cpu, gpu or edgetpu, as measured here.", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; <name>_<mode>.tflite here by default.", show_default=False)
+        Path | None,
+        typer.Option(help="File to write; <name>_<mode>.tflite by default, or _<target>.", show_default=False),
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file, one class name a line.", show_default=False)] = None,
     calibrate: Annotated[
@@ -60,9 +61,13 @@ def convert(
         Path | None, typer.Option(help="COCO instances JSON of the pictures in --data.", rich_help_panel=_GATE)
     ] = None,
     max_drop: Annotated[
-        float,
-        typer.Option(help="Points of accuracy that may be lost before the file is refused.", rich_help_panel=_GATE),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="Points of accuracy that may be lost before the file is refused; 1 by default.",
+            show_default=False,
+            rich_help_panel=_GATE,
+        ),
+    ] = None,
     rescue: Annotated[
         str,
         typer.Option(
@@ -121,8 +126,9 @@ def convert(
 
     if to is not None and target is not None:
         raise InputError("--to names a mode and --target lets one be chosen; give only one of them")
-    if data is None and (annotations is not None or report is not None):
-        raise InputError(f"--{'annotations' if annotations else 'report'} needs --data, pictures to measure on")
+    for flag, given_for_data in (("annotations", annotations), ("report", report), ("max-drop", max_drop)):
+        if data is None and given_for_data is not None:
+            raise InputError(f"--{flag} needs --data, pictures to measure on")
     size_wh = options.size_wh(size)
     pairs, steps = _anchors(anchors), _strides(strides)
     to = to or "float32"
@@ -150,7 +156,9 @@ def convert(
         ending = TARGETS[target].ending if target in TARGETS else to
         path = out or Path(f"{source.stem}_{ending}.tflite")
         _keep_inputs(path, (source, weights, source.with_suffix(".weights"), labels, spec))
-        demand = Demand(data, annotations, max_drop, report) if data else None
+        if path.suffix.lower() != ".tflite" and not path.is_dir():
+            raise OutputError(f"--out {path}: expected a name that ends in .tflite")
+        demand = Demand(data, annotations, 1.0 if max_drop is None else max_drop, report) if data else None
         wanted = () if rescue == "none" else tuple(rescue.split(","))
         done = convert_model(
             lambda: load(source, weights, given),

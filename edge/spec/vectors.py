@@ -105,7 +105,7 @@ def read_selftest(path: Path) -> SelfTest:
         raise ModelFileError(f"{path}, {METADATA_NAME}: expected JSON ({error})") from error
     value = value.get("selftest") if isinstance(value, dict) else None
     if value is None:
-        raise ModelFileError(f"{path}: holds no self-test; edge convert writes one into every file that it makes")
+        raise ModelFileError(f"{path}: holds no self-test; edge convert writes one into every file that it accepts")
     spec = validated(SelfTestSpec, value, where)
     pictures = tuple(_picture(members, _picture_name(i), where) for i in range(spec.pictures))
     tensors, boxes, float_boxes = _values(spec, members.get(_VALUES), where)

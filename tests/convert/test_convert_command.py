@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from darknet_reference import Weights, run, write
+from media import small_disk
 from networks import NETWORKS
 from test_darknet_graph import image_for
 from typer.testing import CliRunner
@@ -148,8 +150,26 @@ def test_what_lost_too_much_is_kept_aside(colors, tmp_path):
     assert spec["conversion"]["gate"]["drop"] > 1
     assert (spec["conversion"]["target"], spec["conversion"]["calibration_images"]) == ("edgetpu", 1)
     assert "refused" in (tmp_path / "report.html").read_text()
+    assert "the report is report.html" in message and "(chosen: int8, the Edge TPU computes" in message
+    code, _, message = edge(*colors, "--to", "float16", "--out", "again.tflite", "--report", "report.html")
+    # A report is kept like any other file, and what was refused before is gone once another is accepted.
+    assert code == 2 and "report.html exists" in message
+    (tmp_path / "half.tflite.rejected").touch()
+    assert edge(*colors, "--to", "float16", "--out", "half.tflite")[0] == 0
+    assert not (tmp_path / "half.tflite.rejected").exists()
     assert edge(*given, "--max-drop", "100")[0] == 0
     assert metadata(tmp_path / "out.tflite")["quantization"] == "int8"
+
+
+def test_a_report_that_cannot_be_written_costs_no_model(colors, tmp_path):
+    with small_disk(tmp_path / "disk", 64) as disk:
+        with (disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
+            while rest.write(bytes(4096)):
+                pass
+        code, _, message = edge(*colors, "--to", "float16", "--out", "half.tflite", "--report", disk / "r.html")
+    assert code == 2 and message.count("\n") == 1
+    assert "No space left" in message and "half.tflite was written" in message
+    assert metadata(tmp_path / "half.tflite")["conversion"]["gate"]["value"] == 1.0
 
 
 def test_named_repairs_are_applied_and_the_file_checks_itself(darknet, tmp_path, pictures):
@@ -300,6 +320,7 @@ def test_existing_file_is_kept_without_force(darknet, tmp_path):
         ),
         (["dropout.cfg", "--annotations", "x.json"], "--annotations needs --data"),
         (["dropout.cfg", "--report", "x.html"], "--report needs --data"),
+        (["dropout.cfg", "--max-drop", "0.1"], "--max-drop needs --data"),
         (["dropout.cfg", "--data", "none"], "--data none: expected a folder of pictures, found no folder"),
         (["dropout.cfg", "--data", ".", "--max-drop", "-1"], "--max-drop -1: expected points from 0 to 100"),
         (["dropout.cfg", "--data", ".", "--report", "dropout.weights"], "expected a name that ends in .html"),
@@ -313,6 +334,8 @@ def test_existing_file_is_kept_without_force(darknet, tmp_path):
         (["dropout.cfg", "--resize", "squash"], "flag --resize"),
         (["dropout.cfg", "--decoder", "yolov8"], "--decoder is for Keras models"),
         (["dropout.cfg", "--out", "no/where.tflite"], "does not exist"),
+        (["dropout.cfg", "--out", "out"], "--out out: expected a name that ends in .tflite"),
+        (["dropout.cfg", "--out", "two.names", "--force"], "--out two.names: expected a name that ends in .tflite"),
     ],
 )
 def test_bad_arguments_say_one_line_and_write_nothing(arguments, telling, darknet, tmp_path):
