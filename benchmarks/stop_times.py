@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import socket
 import statistics
@@ -44,6 +45,7 @@ def stop_s(folder: Path, source: str, wait_s: float, model: str = "", act: objec
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as name, MjpegCamera(fps=15) as camera, socket.socket() as silent:
         folder = Path(name)
         library = build_delegate(folder)

@@ -1,18 +1,13 @@
 """Where the `edge` command and `python -m edge` start."""
 
-import signal
+from edge.cli import interrupt
 
 
 def main() -> None:
     """Run the command line."""
-    # Until the command line can turn Ctrl-C into one line, let it end the process without a traceback.
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    interrupt.begin()
     from edge.cli.app import app
 
-    if handler is signal.default_int_handler:
-        signal.signal(signal.SIGINT, handler)
     try:
         app(prog_name="edge")
     except SystemExit as end:

@@ -39,11 +39,27 @@ def load(text: str) -> Delegate:
         return DELEGATES[name](argument)
     path, _, query = text.partition("?")
     if ".so" in path:
-        return _external(path, dict(parse_qsl(query)), path.rsplit("/", 1)[-1], "check the path")
+        return _external(path, _options(text, query), path.rsplit("/", 1)[-1], "check the path")
     raise InputError(
         f"--delegate {text}: expected cpu, gpu, edgetpu, or the path of a delegate's .so with options: "
         "PATH.so?key=value&other=value"
     )
+
+
+def _options(text: str, query: str) -> dict[str, str]:
+    """Return the options behind a delegate's path.
+
+    Raises:
+        InputError: One of them is no key with a value, or is there twice.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError:
+        pairs = [("", "")]
+    options = dict(pairs)
+    if "" in options or len(options) < len(pairs):
+        raise InputError(f"--delegate {text}: expected options as in PATH.so?key=value&other=value, each key once")
+    return options
 
 
 def _cpu(argument: str) -> Delegate:
@@ -76,7 +92,7 @@ def _external(library: str, options: dict[str, str], label: str, hint: str) -> D
     except ValueError as error:
         reason = " ".join(str(error).split()).removeprefix(f"Failed to load delegate from {library}").strip()
         raise DelegateError(
-            f"delegate {label}: {library} refused to start ({reason or 'no device found, or no permission'}); {hint}"
+            f"delegate {label}: {library} refused to start ({reason or 'no device, no permission, wrong option'})"
         ) from error
 
 

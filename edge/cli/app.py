@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from edge import __version__
+from edge.cli import interrupt
 from edge.cli.benchmark import benchmark
 from edge.cli.classify import classify
 from edge.cli.config import app as config
@@ -28,8 +29,6 @@ from edge.cli.tune import tune
 from edge.cli.verify import verify
 from edge.errors import EdgeError, InputError
 
-INTERRUPTED = 130
-
 # typer carries a copy of click in newer versions and imports it in older ones; this is UsageError of either.
 _UsageError: Any = typer.BadParameter.__base__
 
@@ -44,17 +43,19 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a subcommand."""
         try:
+            interrupt.end()
             return super().invoke(ctx)
         except EdgeError as error:
             print(f"edge: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from error
         except _UsageError as error:
             command = getattr(getattr(error, "ctx", None), "command_path", "edge")
-            print(f"edge: {error.format_message().rstrip('.')}; {command} --help lists what there is", file=sys.stderr)
+            said = error.format_message().rstrip(".").replace("Value error, ", "")
+            print(f"edge: {said}; {command} --help lists what there is", file=sys.stderr)
             raise SystemExit(EdgeError.exit_code) from error
         except KeyboardInterrupt as error:
             print("edge: interrupted", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from error
+            raise SystemExit(interrupt.INTERRUPTED) from error
         except BrokenPipeError as error:
             # The reader of our stdout went away (`| head`). Python would complain again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -94,7 +94,8 @@ def optional(host: Host) -> Iterator[Finding]:
     if broken:
         return
     if whole and absent:
-        yield ok("extras", f"{', '.join(whole)} installed; not installed: {', '.join(absent)}", **facts)
+        more = f"pip install 'edge-pipeline[{','.join(absent)}]'"
+        yield ok("extras", f"{', '.join(whole)} installed; not installed: {', '.join(absent)} ({more})", **facts)
     elif whole:
         yield ok("extras", f"{', '.join(whole)} installed", **facts)
     elif absent:

@@ -108,7 +108,7 @@ def clock(host: Host) -> Iterator[Finding]:
     synced = host.synchronised()
     text = time.strftime("%Y-%m-%d %H:%M %Z", now)
     facts = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z", now), "synchronised": synced, "rtc": chip}
-    mend = "sudo timedatectl set-ntp true"
+    mend = "sudo timedatectl set-ntp true" if host.exists("/run/systemd/system") else ""
     if now.tm_year not in _YEARS:
         yield warning("clock", f"{text}: cannot be; times in outputs will be wrong", mend, **facts)
     elif synced is False:

@@ -245,6 +245,10 @@ class VideoFile:
         return self._full() if error.errno in FULL else output_error(self.path, error)
 
     def _full(self) -> OutputError:
+        with suppress(OSError):
+            if self.path.stat().st_size == 0:
+                self.path.unlink()
+                return OutputError(f"{self.path}: the disk is full; there is no room for any of the video")
         return OutputError(f"{self.path}: the disk is full at about frame {self._written}; the video before it plays")
 
     def _release(self) -> None:

@@ -31,6 +31,9 @@ _RATIO_FREE_BYTES = 1 << 16
 # End record: signature, two disk numbers, entries on this disk, entries, directory size and offset, comment size.
 _END = struct.Struct("<4s4H2LH")
 _END_SIGNATURE = b"PK\x05\x06"
+# Header of a member: signature, version, flags, method, time, date, CRC-32, two sizes, length of name and of extra.
+_HEADER = struct.Struct("<4s5H3L2H")
+_HEADER_SIGNATURE = b"PK\x03\x04"
 _ZIP64_LOCATOR_SIGNATURE = b"PK\x06\x07"
 _ZIP64_LOCATOR_BYTES = 20
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -128,6 +131,8 @@ def _open(file: BinaryIO, where: str) -> zipfile.ZipFile | None:
     """Open the archive at the end of a file and check what its directory claims; None when there is none."""
     end = _end_record(file)
     if end is None:
+        if _begins(file):
+            raise ModelFileError(f"{where}: cut short, its description has no end; copy it again")
         return None
     position, entries, directory_bytes = end
     if entries > MAX_MEMBERS or directory_bytes > _MAX_DIRECTORY_BYTES:
@@ -163,6 +168,22 @@ def _end_record(file: BinaryIO) -> tuple[int, int, int] | None:
                 return start + at, entries, directory_bytes
         at = tail.rfind(_END_SIGNATURE, 0, at)
     return None
+
+
+def _begins(file: BinaryIO) -> bool:
+    """Whether the first member of an archive stands in a file, behind which more than what is left may be missing."""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - MAX_TOTAL_BYTES))
+    data = file.read()
+    at = data.find(_HEADER_SIGNATURE)
+    while at >= 0:
+        if len(data) - at >= _HEADER.size:
+            _, version, flags, method, *_, name_bytes, _ = _HEADER.unpack_from(data, at)
+            name = data[at + _HEADER.size :][:name_bytes]
+            # So that four unlucky bytes among the weights are no archive.
+            if version <= 63 and flags == 0 and method in _METHODS and 0 < name_bytes < 256 and name.isascii():
+                return all(byte >= 0x20 for byte in name)
+        at = data.find(_HEADER_SIGNATURE, at + 1)
+    return False
 
 
 def _check(infos: list[zipfile.ZipInfo], where: str) -> None:

@@ -48,8 +48,11 @@ def test_a_library_that_is_no_delegate(capfd: pytest.CaptureFixture[str]) -> Non
 def test_options_reach_the_library(library: Path) -> None:
     loaded = delegates.load(str(library))
     assert loaded.label == "libd.so" and loaded.handle is not None
-    with pytest.raises(DelegateError, match="no device found, or no permission"):
+    with pytest.raises(DelegateError, match="no device, no permission, wrong option"):
         delegates.load(f"{library}?fail=create")
+    for wrong in ("fail", "=create", "say=a&say=b"):
+        with pytest.raises(InputError, match="expected options as in"):
+            delegates.load(f"{library}?{wrong}")
     with pytest.raises(DelegateError, match="the device is busy"):
         delegates.load(f"{library}?fail=create&say=the+device+is+busy")
 

@@ -547,7 +547,8 @@ def test_extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_installed", lambda name: name == "pyyaml")
     assert service.extras() == {"service": ["prometheus-client"], "evaluate": ["pyyaml"]}
     found = only(service.optional(fake(tmp_path, outcomes={"imports": done(pyyaml=None)})))
-    assert (found.state, found.found) == (OK, "evaluate installed; not installed: service")
+    mend = "pip install 'edge-pipeline[service]'"
+    assert (found.state, found.found) == (OK, f"evaluate installed; not installed: service ({mend})")
     found = only(service.optional(fake(tmp_path, outcomes={"imports": done(pyyaml="bad magic number")})))
     assert found.state is WARNING and "bad magic number" in found.found
     monkeypatch.setattr(service, "_installed", lambda name: False)

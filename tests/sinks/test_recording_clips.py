@@ -257,6 +257,18 @@ def test_a_kill_leaves_a_clip_that_plays(root: Path, memory: Path | None) -> Non
     sink.close()
 
 
+@pytest.mark.parametrize("memory", ["memory"], indirect=True)
+def test_a_clip_of_which_nothing_was_written_is_no_clip(root: Path, memory: Path) -> None:
+    text = SCRIPT.format(memory=f"Path({str(memory)!r})", root=str(root), camera="gate")
+    killed(text, 60)
+    (video,) = memory.rglob("*.mkv")
+    video.write_bytes(b"")
+    sink = clips(root)
+    sink.tick()
+    assert files(root) == [] and files(memory) == []
+    sink.close()
+
+
 def test_two_sinks_do_not_take_each_others_clips(root: Path, memory: Path | None) -> None:
     first, second = clips(root), clips(root)
     for i in range(10):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -189,6 +190,20 @@ def test_on_a_full_disk_what_was_written_plays(tmp_path: Path, suffix: str) -> N
         sink.close()
         assert str(path) in str(caught.value)
         assert 15 < len(frames_of(path)) <= i + 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_without_room_for_anything_no_empty_file_is_left(tmp_path: Path, suffix: str) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        with (disk / "rest").open("wb", buffering=0) as rest, suppress(OSError):
+            while rest.write(bytes(4096)):
+                pass
+        sink = VideoSink(disk / f"a{suffix}", Overlay(()))
+        with pytest.raises(OutputError, match="disk is full; there is no room for any of the video"):
+            for i in range(2000):
+                sink.write(result(i, image=noise(i, (160, 120)), boxes=0))
+        sink.close()
+        assert [path.name for path in disk.iterdir()] == ["rest"]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])

@@ -83,6 +83,15 @@ def test_the_signature_among_the_weights_is_no_archive() -> None:
     assert read_tail(data) == {} and model_part(data) == data
 
 
+@pytest.mark.parametrize("left_out", [1, 22, 60, 200])
+def test_a_file_that_is_cut_short_behind_its_model_is_said_to_be(left_out: int) -> None:
+    whole = with_tail(MODEL, {"edge.json": b"{}" * 100, "labels.txt": b"a"})
+    with pytest.raises(ModelFileError, match="cut short"):
+        read_tail(whole[:-left_out])
+    noise = MODEL + b"PK\x03\x04" + bytes(40) + b"weights"
+    assert read_tail(noise) == {}
+
+
 @pytest.mark.parametrize("kind", BROKEN_TAILS)
 def test_archives_that_could_do_harm_are_refused_in_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "m.tflite"

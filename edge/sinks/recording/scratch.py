@@ -143,11 +143,17 @@ class Scratch:
         return moved
 
     def _empty(self, path: Path, but: Path | None) -> list[Path]:
-        return [
-            self.deliver(video)
-            for video in sorted(path.iterdir())
-            if video != but and video.suffix in (".mkv", ".mp4") and ".part" not in video.suffixes
-        ]
+        moved = []
+        for video in sorted(path.iterdir()):
+            if video == but or video.suffix not in (".mkv", ".mp4") or ".part" in video.suffixes:
+                continue
+            if video.stat().st_size:
+                moved.append(self.deliver(video))
+            else:
+                # Its process was killed before the first second was written.
+                video.with_suffix(".json").unlink(missing_ok=True)
+                video.unlink()
+        return moved
 
     def close(self) -> None:
         """Let go of the folder; what could not be moved waits for the next process."""
