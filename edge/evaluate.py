@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 """Wraps the list of pictures that is gone through, to show how far it is."""
 
-Look = Callable[[str, Image, Detections, Detections], None]
+Look = Callable[[str, Image, Detections, Detections, Detections], None]
 """Told of each picture of a detector's: its name, it, what was found and what is labelled."""
 
 EVALUATION_CONF = 0.001
@@ -213,7 +213,8 @@ def _measure(
         detections, _ = detector.detect(image)
         if look is not None:
             known = detections[np.isin(detections.class_id, list(category_of))]
-            look(Path(str(source)).name, image, known, _labelled(coco, image_id, category_of))
+            labelled, crowds = (_labelled(coco, image_id, category_of, crowd) for crowd in (False, True))
+            look(Path(str(source)).name, image, known, labelled, crowds)
         for xyxy, score, class_id, _ in detections:
             if class_id in category_of:
                 x1, y1, x2, y2 = (float(v) for v in xyxy)
@@ -236,10 +237,10 @@ def _measure(
     return DetectionAccuracy(len(pictures), _mean(precision[0]), _mean(precision), classes, unknown)
 
 
-def _labelled(coco: Any, image_id: int, category_of: dict[int, int]) -> Detections:
-    """Return the labelled boxes of a picture that are no crowds, of the classes that the model has."""
+def _labelled(coco: Any, image_id: int, category_of: dict[int, int], crowd: bool) -> Detections:
+    """Return the labelled boxes of a picture, of the classes that the model has: its crowds, or all others."""
     class_of = {category: class_id for class_id, category in reversed(category_of.items())}
-    rows = [row for row in coco.imgToAnns[image_id] if not row["iscrowd"] and row["category_id"] in class_of]
+    rows = [row for row in coco.imgToAnns[image_id] if bool(row["iscrowd"]) == crowd and row["category_id"] in class_of]
     boxes = np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     class_id = np.array([class_of[row["category_id"]] for row in rows], np.int32)

@@ -44,7 +44,9 @@ class Mistakes:
         self._worst: list[tuple[int, int, Result]] = []
         self._seen = 0
 
-    def look(self, name: str, image: Image, found: Detections, truth: Detections) -> None:
+    def look(
+        self, name: str, image: Image, found: Detections, truth: Detections, crowds: Detections | None = None
+    ) -> None:
         """Compare one picture.
 
         Args:
@@ -52,9 +54,13 @@ class Mistakes:
             image: uint8 (H, W, 3), BGR.
             found: What the detector gives; boxes in pixels.
             truth: What is labelled; its scores do not matter.
+            crowds: Where it is left open how many objects of a class there are; what is found there is no mistake.
         """
         found = found[found.score >= self._conf]
         missed, wrong = unmatched(found, truth)
+        if crowds is not None and len(crowds):
+            unknown = wrong & in_crowds(found, crowds)
+            found, wrong = found[~unknown], wrong[~unknown]
         number = int(missed.sum() + wrong.sum())
         self._seen += 1
         if not number or (len(self._worst) == FRAMES and number <= self._worst[0][0]):
@@ -99,3 +105,18 @@ def unmatched(found: Detections, truth: Detections) -> tuple[npt.NDArray[np.bool
             if missed[best] and row[best] >= MATCH_IOU:
                 missed[best] = wrong[i] = False
     return missed, wrong
+
+
+def in_crowds(found: Detections, crowds: Detections) -> npt.NDArray[np.bool_]:
+    """Return which detections lie by half of their area or more in a crowd of their class, as COCO's evaluation asks.
+
+    Args:
+        found: The detections.
+        crowds: At least one.
+    """
+    corner = np.maximum(found.xyxy[:, None, :2], crowds.xyxy[None, :, :2])
+    sides = (np.minimum(found.xyxy[:, None, 2:], crowds.xyxy[None, :, 2:]) - corner).clip(0)
+    area = (found.xyxy[:, 2:] - found.xyxy[:, :2]).prod(axis=1)
+    inside = sides.prod(axis=2) >= 0.5 * area[:, None]
+    within: npt.NDArray[np.bool_] = (inside & (found.class_id[:, None] == crowds.class_id[None])).any(axis=1)
+    return within

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge.detections import Detections
-from edge.mistakes import Mistakes, unmatched
+from edge.mistakes import Mistakes, in_crowds, unmatched
 from edge.sinks.sheet import FRAMES
 
 
@@ -31,6 +31,21 @@ def test_each_box_is_taken_once_and_by_the_best_score() -> None:
     nothing = Detections.empty()
     assert [part.tolist() for part in unmatched(nothing, truth)] == [[True] * 3, []]
     assert [part.tolist() for part in unmatched(found, nothing)] == [[], [True] * 4]
+
+
+def test_what_is_found_in_a_crowd_is_no_mistake(tmp_path: Path) -> None:
+    crowd = boxes((0, 0, 40, 40, 0))
+    found = boxes((0, 0, 9, 9, 0), (35, 0, 45, 9, 0), (37, 0, 47, 9, 0), (0, 0, 9, 9, 1))
+    assert in_crowds(found, crowd).tolist() == [True, True, False, False]
+    mistakes = Mistakes(tmp_path / "s.png", ("car", "bus"), 0.5)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    mistakes.look("open", image, found[:2], Detections.empty(), crowd)
+    assert mistakes.close() == []
+    mistakes = Mistakes(tmp_path / "s.png", ("car", "bus"), 0.5)
+    mistakes.look("half", image, found, boxes((0, 0, 9, 9, 0)), crowd)
+    ((number, _, result),) = mistakes._worst
+    # The labelled car is found, one car lies in the crowd; the other car and the bus are wrong.
+    assert number == 2 and result.detections.class_id.tolist() == [2, 1, 4]
 
 
 def test_the_worst_pictures_come_first_and_no_more_than_fit(tmp_path: Path) -> None:
