@@ -116,6 +116,9 @@ MODELS: dict[str, Architecture] = {
     "edge-yolo-s": Architecture(
         "models.detection.network:edge_yolo_s", "detect", (320, 320, 3), 6, _OURS, arguments=_OURS_ARGUMENTS
     ),
+    "edge-yolo-m": Architecture(
+        "models.detection.network:edge_yolo_m", "detect", (320, 320, 3), 6, _OURS, arguments=_OURS_ARGUMENTS
+    ),
 }
 
 

@@ -26,13 +26,21 @@ Data = Annotated[
     typer.Option(help="COCO, YOLO or Pascal VOC folder or zip; or a .toml that joins several.", show_default=False),
 ]
 Run = Annotated[Path | None, typer.Option(help="Folder for everything that the run writes.", show_default=False)]
-Network = Annotated[str, typer.Option("--model", "-m", help="edge-yolo-n or edge-yolo-s.")]
+Network = Annotated[str, typer.Option("--model", "-m", help="edge-yolo-n, edge-yolo-s or edge-yolo-m.")]
 HeadName = Annotated[str, typer.Option("--head", help="anchor-free, or anchors: YOLOv3's, sizes found in the data.")]
 Weights = Annotated[
     str | None,
     typer.Option(
         help="bundled: go on from the model that ships (default of edge-yolo-n); imagenet: the backbone's (of "
-        "edge-yolo-s); none; or a .keras or .tflite of ours.",
+        "the others); none; or a .keras or .tflite of ours.",
+        show_default=False,
+    ),
+]
+Distill = Annotated[
+    Path | None,
+    typer.Option(
+        help="A larger network of ours, a .keras or .tflite with the same classes: its answers are learned beside the "
+        "labels.",
         show_default=False,
     ),
 ]
@@ -66,6 +74,7 @@ def detector(
     data: Data = None,
     model: Network = "edge-yolo-n",
     weights: Weights = None,
+    distill: Distill = None,
     head: HeadName = "anchor-free",
     resume: Resume = False,
     check: Check = False,
@@ -105,6 +114,8 @@ def _settings(task: str, given: dict[str, Any]) -> DetectorConfig:
     """Return the configuration that the options ask for."""
     given = {key: value for key, value in given.items() if key not in ("check", "as_json") and value is not None}
     given |= {"task": task, "batch_size": given.pop("batch"), "data": given["data"].absolute()}
+    if "distill" in given:
+        given["distill"] = given["distill"].absolute()
     weights = given.setdefault("weights", _BUNDLED if given["model"] == _SHIPPED else "imagenet")
     if weights == "none":
         given["weights"] = None

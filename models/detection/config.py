@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -17,11 +17,13 @@ class DetectorConfig(BaseModel):
     Attributes:
         task: Always "detector".
         data: A labelled set or a TOML file of several, see `models.detection.sets`.
-        model: "edge-yolo-n" or "edge-yolo-s".
+        model: "edge-yolo-n", "edge-yolo-s" or "edge-yolo-m".
         head: "anchor-free", or "anchors" for a YOLOv3 head with anchors found in the data.
         size: Side of the input in pixels, a multiple of 32; the first half of the run uses smaller pictures.
         weights: "imagenet" for the backbone, a `.keras` or `.tflite` of the same network to go on from, or None for
             random ones.
+        distill: Another network of the family with the same classes, whose answers to the same pictures are learned
+            beside the labels; a `.keras` or a float `.tflite`. None for none.
         epochs: Epochs of the schedule.
         max_minutes: Minutes of training after which the schedule ends even if epochs are left; 0 for no limit. All
             schedules follow whichever of the two is further, so a slow machine gets a short but complete schedule.
@@ -43,10 +45,11 @@ class DetectorConfig(BaseModel):
 
     task: Literal["detector"] = "detector"
     data: Path
-    model: Literal["edge-yolo-n", "edge-yolo-s"] = "edge-yolo-n"
+    model: Literal["edge-yolo-n", "edge-yolo-s", "edge-yolo-m"] = "edge-yolo-n"
     head: Literal["anchor-free", "anchors"] = "anchor-free"
     size: Positive = 320
     weights: str | None = "imagenet"
+    distill: Path | None = None
     epochs: Positive = 60
     max_minutes: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Positive = 16
@@ -66,6 +69,12 @@ class DetectorConfig(BaseModel):
     def start_file(self) -> Path | None:
         """The network that the run goes on from; None where it starts from a backbone or from nothing."""
         return None if self.weights in (None, "imagenet") else Path(str(self.weights))
+
+    @model_validator(mode="after")
+    def _teachable(self) -> DetectorConfig:
+        if self.distill is not None and self.head != "anchor-free":
+            raise ValueError("--distill needs --head anchor-free: only that head learns from a teacher's answers")
+        return self
 
     @field_validator("size")
     @classmethod

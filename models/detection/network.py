@@ -1,4 +1,4 @@
-"""edge-yolo: MobileNetV2 backbone, SPPF, FPN + PAN, and one of the heads of `models.detection.heads`, in two sizes.
+"""edge-yolo: MobileNetV2 backbone, SPPF, FPN + PAN, and one of the heads of `models.detection.heads`, in three sizes.
 
 Input: (H, W, 3) float32 RGB in 0..1, H and W multiples of 32. ImageNet weights expect -1..1; that scaling is folded
 into the first convolution, so the deployed graph begins with a convolution and not with arithmetic.
@@ -32,7 +32,7 @@ class Size(NamedTuple):
     width: int
 
 
-SIZES = {"n": Size(0.35, 64), "s": Size(0.75, 96)}
+SIZES = {"n": Size(0.35, 64), "s": Size(0.75, 96), "m": Size(1.0, 128)}
 
 
 def edge_yolo(
@@ -46,7 +46,7 @@ def edge_yolo(
     """Build a network of the family.
 
     Args:
-        size: "n" (0.4 M parameters) or "s" (1.4 M).
+        size: "n" (0.4 M parameters), "s" (1.4 M) or "m" (2.4 M).
         num_classes: Number of classes C.
         input_size: Height and width in pixels, multiples of 32, or None for a model that takes any (training).
         backbone_weights: None for random ones, "imagenet" (found offline in ``$KERAS_HOME/models``) or a file.
@@ -95,6 +95,16 @@ def edge_yolo_s(
 ) -> keras.Model:
     """Build edge-yolo-s; see `edge_yolo`."""
     return edge_yolo("s", num_classes, input_size, backbone_weights, folded)
+
+
+def edge_yolo_m(
+    num_classes: int,
+    input_size: tuple[int, int] | None = None,
+    backbone_weights: str | None = None,
+    folded: bool = False,
+) -> keras.Model:
+    """Build edge-yolo-m, a teacher for the smaller ones; see `edge_yolo`."""
+    return edge_yolo("m", num_classes, input_size, backbone_weights, folded)
 
 
 def convolutions(model: keras.Model) -> list[keras.layers.Layer]:

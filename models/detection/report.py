@@ -17,7 +17,7 @@ from models.detection.config import DetectorConfig
 from models.detection.data import Pool
 from models.detection.deployed import Deployed
 from models.detection.evaluate import measure
-from models.detection.weights import start_credit
+from models.detection.weights import file_credit, start_credit
 from models.training.report import write_calibration
 from models.training.run import RunFolder
 
@@ -68,6 +68,8 @@ def write_spec(run: RunFolder[DetectorConfig], spec: ModelSpec, scores: dict[str
     config = run.config
     data = config.training_data or Path(config.data).name
     credits = [config.attribution, start_credit(config.weights)]
+    if config.distill is not None:
+        credits.append(file_credit(config.distill, "taught by"))
     described = spec.model_copy(
         update={
             "provenance": Provenance(

@@ -46,10 +46,11 @@ def train(run: RunFolder[DetectorConfig], reporter: Reporter, cache: Path | None
     state = run.state
     # Before the pictures are decoded: weights that cannot be used are told at once.
     start = load_start(config.start_file) if config.start_file and not state.epoch else None
+    teacher = load_start(config.distill) if config.distill else None
     sets = read_sets(config.data)
     cache = cache or run.path / "cache"
     data, val = load_data(sets, cache, config.size, config.val_fraction, config.seed, reporter.loading)
-    trainer = DetectorTrainer(config, data.labels, _head(config, data), start)
+    trainer = DetectorTrainer(config, data.labels, _head(config, data), start, teacher)
     if state.epoch:
         trainer.restore(run.checkpoint)
     run.begin(data.labels)

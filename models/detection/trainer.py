@@ -20,8 +20,9 @@ from models.detection.config import DetectorConfig
 from models.detection.data import Pool, epoch_order
 from models.detection.deployed import Deployed, deployed_spec
 from models.detection.heads import HEADS, Head
+from models.detection.heads.anchor_free import distillation_loss
 from models.detection.network import edge_yolo
-from models.detection.weights import Start, set_folded
+from models.detection.weights import Start, set_folded, teaching
 
 _SIZE_STEP = 32
 _WARM_UP = 0.03
@@ -57,7 +58,14 @@ def make_head(name: str, anchors: Any = None) -> Head:
 class DetectorTrainer:
     """A run's networks and optimiser."""
 
-    def __init__(self, config: DetectorConfig, labels: tuple[str, ...], head: Head, start: Start | None = None) -> None:
+    def __init__(
+        self,
+        config: DetectorConfig,
+        labels: tuple[str, ...],
+        head: Head,
+        start: Start | None = None,
+        teacher: Start | None = None,
+    ) -> None:
         """Build the network that is trained (any size) and the one that is deployed (fixed size, averaged weights).
 
         Args:
@@ -65,6 +73,7 @@ class DetectorTrainer:
             labels: Class names.
             head: Of `make_head`.
             start: Of `load_start`; None for none, or where `restore` brings the weights of the run itself.
+            teacher: Of `load_start`, for the same classes; None for none.
 
         Raises:
             InputError: The weights to start from cannot be used.
@@ -82,6 +91,7 @@ class DetectorTrainer:
         side = (config.size, config.size)
         self.average = edge_yolo(size, len(labels), side, None, self.folded, head)
         self.average.set_weights(self.model.get_weights())
+        self.teacher = None if teacher is None else teaching(*teacher, labels)
         self.optimizer = keras.optimizers.AdamW(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=10.0
         )
@@ -100,9 +110,14 @@ class DetectorTrainer:
         self.deployed = Deployed(predict, self.spec)
 
     def _train_step(self, images: Any, truth: Any) -> Any:
+        pixels = tf.cast(images, tf.float32) / 255.0
+        taught = None if self.teacher is None else self.teacher(pixels, training=False)
         with tf.GradientTape() as tape:
-            outputs = self.model(tf.cast(images, tf.float32) / 255.0, training=True)
+            outputs = self.model(pixels, training=True)
             class_loss, box_loss = self.head.loss(outputs, truth)
+            if taught is not None:
+                of_classes, of_boxes = distillation_loss(outputs, taught)
+                class_loss, box_loss = class_loss + of_classes, box_loss + of_boxes
             loss = class_loss + box_loss
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge.errors import InputError
 from edge.spec.archive import read_tail
 from edge.spec.resolve import METADATA_NAME, parse_spec
-from models.detection.network import convolutions
+from models.detection.network import SIZES, convolutions, edge_yolo
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Kernel (kh, kw, in, out), of a depthwise convolution (kh, kw, in, 1), and bias (out,)."""
@@ -162,6 +162,29 @@ def load_start(path: Path) -> Start:
         raise InputError(f"{path}: cannot be read as a network ({str(error).splitlines()[0]})") from error
 
 
+def teaching(weights: Mapping[str, Arrays], labels: Sequence[str], wanted: Sequence[str]) -> keras.Model:
+    """Build the network that another learns from, for pictures of any size.
+
+    Args:
+        weights: As `load_start` gives them.
+        labels: Its classes, likewise.
+        wanted: Those of the network that learns.
+
+    Raises:
+        InputError: The classes differ, or the weights are of no size of the family or of another head.
+    """
+    if tuple(labels) != tuple(wanted):
+        raise InputError(f"--distill: it knows {', '.join(labels)}; expected {', '.join(wanted)}, in this order")
+    width = weights["sppf_in"][0].shape[-1] if "sppf_in" in weights else 0
+    size = next((name for name, size in SIZES.items() if size.width == width), None)
+    if size is None or "cls_8" not in weights:
+        raise InputError(f"--distill: expected an edge-yolo of the sizes {', '.join(SIZES)} with the anchor-free head")
+    model = edge_yolo(size, len(wanted), folded=True)
+    set_folded(model, weights, labels, wanted)
+    model.trainable = False
+    return model
+
+
 def start_credit(weights: str | None) -> str | None:
     """Return whom a network that goes on from other weights owes, as far as these tell.
 
@@ -173,13 +196,23 @@ def start_credit(weights: str | None) -> str | None:
     """
     if weights == "imagenet":
         return "MobileNetV2 backbone: ImageNet weights of Keras applications, Apache-2.0"
-    if weights is None:
-        return None
-    path = Path(weights)
+    return file_credit(Path(weights), "started from") if weights else None
+
+
+def file_credit(path: Path, owed: str) -> str | None:
+    """Return whom a network of ours owes that another comes from.
+
+    Args:
+        path: As `load_start` takes it.
+        owed: How the other comes from it.
+
+    Raises:
+        InputError: The file or what describes it is not there any more.
+    """
     file = path if path.suffix == ".tflite" else path.with_suffix(".spec.json")
     try:
         described = read_tail(path)[METADATA_NAME] if file == path else file.read_bytes()
     except (OSError, KeyError) as error:
         raise InputError(f"{file}: cannot be read; whom the weights are owed to stands there ({error})") from error
     spec = parse_spec(described, file)
-    return f"started from {spec.name}: {spec.provenance.attribution}" if spec.provenance.attribution else None
+    return f"{owed} {spec.name}: {spec.provenance.attribution}" if spec.provenance.attribution else None

@@ -12,9 +12,13 @@ from typer.testing import CliRunner, Result
 
 pytest.importorskip("tensorflow")
 
+from edge.bundled import default_model
 from edge.cli.app import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+BUNDLED = str(default_model())
 
 
 def edge(*arguments: object) -> Result:
@@ -53,6 +57,16 @@ def test_train_convert_verify_detect_need_no_flags(trained: Path, data: Path, tm
     assert found.exit_code == 0 and len(found.stdout.splitlines()) == 8
 
 
+def test_a_network_learns_from_another(trained: Path, data: Path, tmp_path: Path) -> None:
+    given = ("train", "detector", "--data", data, "--size", SIZE, "--epochs", 1, "--batch", 8, "--run", tmp_path / "r")
+    done = edge(*given, "--distill", trained / "best.keras")
+    assert done.exit_code == 0, done.stderr
+    described = json.loads((tmp_path / "r" / "best.spec.json").read_text())
+    assert "taught by edge-yolo-n: " in described["provenance"]["attribution"]
+    alone, taught = (json.loads((run / "metrics.jsonl").read_text()) for run in (trained, tmp_path / "r"))
+    assert taught["class_loss"] > alone["class_loss"] and taught["box_loss"] > alone["box_loss"]
+
+
 def test_a_finished_run_is_resumed_as_its_kind_only(trained: Path) -> None:
     wrong = edge("train", "classifier", "--run", trained, "--resume")
     assert wrong.exit_code == 2 and "continue it with: edge train detector" in wrong.stderr
@@ -79,6 +93,12 @@ def test_check_reports_and_draws_a_sheet(data: Path, tmp_path: Path) -> None:
         (["--data", "DATA", "--run", "r", "--model", "yolov3"], "--model yolov3"),
         (["--data", "DATA", "--run", "r", "--weights", "nothing.keras"], "nothing.keras"),
         (["--data", "DATA", "--run", "r", "--weights", "edge-yolo-n-int8.tflite"], "edge-yolo-n-int8.tflite"),
+        (["--data", "DATA", "--run", "r", "--distill", "nothing.keras"], "nothing.keras"),
+        (["--data", "DATA", "--run", "r", "--distill", BUNDLED], "--distill: it knows person, bicycle"),
+        (
+            ["--data", "DATA", "--run", "r", "--distill", BUNDLED, "--head", "anchors"],
+            "--distill needs --head anchor-free",
+        ),
         (["--run", "r", "--resume"], "no run to resume"),
     ],
 )

@@ -10,6 +10,7 @@ from models.detection.heads.anchor_free import (
     assign,
     decode_boxes,
     detection_loss,
+    distillation_loss,
     encode_boxes,
     flatten_outputs,
 )
@@ -173,3 +174,29 @@ def test_a_known_object_counts_in_an_open_region():
     class_loss, box_loss = losses_of(outputs, truth)
     assert class_loss > 5
     assert box_loss > 0.5
+
+
+def test_a_pupil_that_answers_like_its_teacher_has_nothing_to_learn():
+    teacher = blank_outputs()
+    teacher["cls_16"][0, 1, 2, 0] = 4.0
+    taught = {name: tf.constant(value) for name, value in teacher.items()}
+    np.testing.assert_allclose(distillation_loss(taught, taught), [0.0, 0.0], atol=1e-5)
+
+
+def test_a_pupil_is_drawn_to_scores_and_boxes_of_its_teacher_where_that_sees_something():
+    teacher, pupil = blank_outputs(logit=-9.0), blank_outputs(logit=-9.0)
+    teacher["cls_16"][0, 1, 2, 0] = 4.0
+    teacher["box_16"][0, 1, 2] = 0.7
+    variables = {name: tf.Variable(value) for name, value in pupil.items()}
+    with tf.GradientTape() as tape:
+        class_loss, box_loss = distillation_loss(variables, {name: tf.constant(a) for name, a in teacher.items()})
+        total = class_loss + box_loss
+    # By hand: a score of p, unseen by the pupil, costs about 4 p * (p * 9 + log 1); all else is next to nothing.
+    p = 1 / (1 + np.exp(-4.0))
+    np.testing.assert_allclose(class_loss, 4.0 * p * 9.0 * p, rtol=2e-2)
+    by_class, by_box = tape.gradient(total, [variables["cls_16"], variables["box_16"]])
+    seen = np.zeros((1, 4, 4), bool)
+    seen[0, 1, 2] = True
+    assert by_class.numpy()[seen][0, 0] < -1.0
+    assert (by_box.numpy()[seen] < -0.1).all(), "its box is too small"
+    assert np.abs(by_box.numpy()[~seen]).max() < 1e-2 and np.abs(by_class.numpy()[~seen]).max() < 1e-2

@@ -26,6 +26,8 @@ from models.detection.loss import apart, cell_centres, ciou, iou, silenced
 
 TOP_K = 10
 BOX_WEIGHT = 5.0
+DISTILLED_CLASSES, DISTILLED_BOXES = 4.0, 2.5
+"""Weights of the two parts of `distillation_loss`, beside a loss on the truth of weight 1 and `BOX_WEIGHT`."""
 LOG_RANGE = (-4.0, 5.0)
 """Where the loss clamps the raw box outputs: 0.02 to 148 strides, wider than any target of a trained size."""
 
@@ -126,6 +128,28 @@ def assign(logits: Any, boxes: Any, centres: Any, truth: Any, top_k: int = TOP_K
     target_class = tf.gather(classes, owner, batch_dims=1)
     target_scores = tf.one_hot(target_class, logits.shape[-1]) * weight[..., None]
     return target_scores, tf.gather(gt_boxes, owner, batch_dims=1), weight
+
+
+def distillation_loss(outputs: dict[str, Any], teacher: dict[str, Any]) -> tuple[Any, Any]:
+    """Return what a network loses against a teacher's answers for the same pictures, scalars: classes and boxes.
+
+    Every cell learns the teacher's scores, by BCE weighted with how far they are off, as in quality focal loss (Li et
+    al. 2020, arXiv:2006.04388); and its box, by CIoU weighted with its best score. Both are over the sum of these.
+
+    Args:
+        outputs: Of the network that learns.
+        teacher: Of the teacher: the same tensors.
+    """
+    raw, logits, centres, strides = flatten_outputs(outputs)
+    taught_raw, taught_logits, _, _ = flatten_outputs(teacher)
+    scores = tf.stop_gradient(tf.sigmoid(taught_logits))
+    taught = tf.stop_gradient(decode_boxes(taught_raw, centres, strides))
+    best = tf.reduce_max(scores, axis=-1)
+    total = tf.maximum(tf.reduce_sum(best), 1.0)
+    off = tf.abs(tf.stop_gradient(tf.sigmoid(logits)) - scores)
+    class_loss = tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(scores, logits) * off) / total
+    box_loss = tf.reduce_sum((1.0 - ciou(decode_boxes(raw, centres, strides), taught)) * best) / total
+    return DISTILLED_CLASSES * class_loss, DISTILLED_BOXES * box_loss
 
 
 def detection_loss(outputs: dict[str, Any], truth: Any) -> tuple[Any, Any]:
