@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from models.layers import FusedBatchNormalization
+from models.networks.pretrained import Base, weights_file
 
 STRIDES = (8, 16, 32)
 """Of the features that a head is laid on."""
@@ -36,6 +37,9 @@ class Blocks:
         all sides here are even, the separate padding there does the same.
 
         Source: Sandler et al. 2018, arXiv:1801.04381, table 2.
+
+        Raises:
+            InputError: The weights of ImageNet are neither on this machine nor to be had.
         """
         x = self.unit(
             image, keras.layers.Conv2D, _channels(32 * alpha), 3, 2, names=("Conv1", "bn_Conv1", "Conv1_relu")
@@ -55,7 +59,9 @@ class Blocks:
                     x = keras.layers.Add(name=f"{prefix}_add")([start, x])
                 number += 1
         if weights is not None:
-            base = keras.applications.MobileNetV2((224, 224, 3), alpha=alpha, include_top=False, weights=weights)
+            published = f"mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5"
+            file = weights_file(Base(keras.applications.MobileNetV2, published)) if weights == "imagenet" else weights
+            base = keras.applications.MobileNetV2((224, 224, 3), alpha=alpha, include_top=False, weights=str(file))
             ours = keras.Model(image, x)
             for layer in ours.layers:
                 if layer.get_weights():

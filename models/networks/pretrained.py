@@ -113,7 +113,7 @@ def _download(url: str, md5: str | None, path: Path) -> None:
     except OSError as error:
         raise InputError(
             f"pretrained weights {path.name} are not in {path.parent} and cannot be downloaded ({_first_line(error)}); "
-            f"fetch {url} on a machine with a network and put it there, or train without --weights"
+            f"fetch {url} on a machine with a network and put it there, or start from others with --weights"
         ) from error
 
 

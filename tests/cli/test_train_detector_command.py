@@ -118,3 +118,16 @@ def test_int8_weights_are_no_start(data: Path, tmp_path: Path) -> None:
     )
     assert done.exit_code == 2
     assert "expected the float32 or float16 form" in done.stderr
+
+
+def test_weights_of_imagenet_that_cannot_be_had_are_one_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*arguments: object, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    done = edge("train", "detector", "--data", data, "--run", tmp_path / "r", "--size", SIZE, "--weights", "imagenet")
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1
+    assert "0.35_224_no_top.h5 are not in" in done.stderr and "no network" in done.stderr

@@ -101,7 +101,7 @@ def test_the_same_tensor_gives_the_same_outputs(bookworm: Board, tmp_path: Path,
         "tensor = np.load('/tmp/tensor.npy')\n"
         "found = load_model(model, threads=1).backend.infer(lambda out: out.__setitem__(..., tensor))\n"
         "np.savez('/tmp/found.npz', **found)\n"
-        "print(*partitions(model))\n"
+        "print(*partitions(model)[:3])\n"
     )
     bookworm.put(tmp_path / "tensor.npy")
     script = bookworm.put(tmp_path / "infer.py")

@@ -35,8 +35,8 @@ LOG_RANGE = (-4.0, 5.0)
 class AnchorFree:
     """See the head of this module."""
 
-    iou = 0.55
-    """Overlap above which NMS drops the weaker box: as good as any of 0.5 to 0.7 on road pictures, few doubles."""
+    iou = 0.5
+    """Overlap above which NMS drops the weaker box: of 0.45 to 0.75 the best mean AP50 over four validation sets."""
 
     def outputs(self, blocks: Blocks, features: Sequence[Any], width: int, classes: int) -> dict[str, Any]:
         """Lay the head on the features of strides 8, 16 and 32."""
