@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -163,7 +164,8 @@ def convert_model(
     if candidate.record.gate is not None and not sound(candidate.record.gate):
         notes += (doubt(candidate.record.gate, bool(tried)),)
     facts = _write(out, content, force)
-    out.with_name(out.name + REJECTED_SUFFIX).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # an earlier try's; whatever else has the name stays
+        out.with_name(out.name + REJECTED_SUFFIX).unlink()
     if no_report is not None:
         raise OutputError(f"{no_report}; {out} was written")
     predict = TARGETS[target].check if target is not None else None

@@ -5,6 +5,7 @@ Samples are (image (S, S, 3) uint8 RGB, truth rows (m, 5) float32 in pixels of t
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -182,13 +183,14 @@ def batches(
     sizes: Sequence[int],
     seed: Sequence[int],
     augmentation: Augmentation,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> Generator[Sample, None, None]:
     """Yield the full batches of an epoch, made ahead in threads (OpenCV releases the interpreter's lock).
 
     Each sample has its own generator, seeded with its place in the epoch: the result does not depend on the threads.
-    The side of a batch's images is one of `sizes`, at random.
+    The side of a batch's images is one of `sizes`, at random. `workers` is the number of threads, one a core when None.
     """
+    workers = workers or max(2, os.cpu_count() or 1)
     starts = range(0, len(order) - batch_size + 1, batch_size)
     sides = np.random.default_rng([*seed, len(order)]).choice(np.asarray(sizes), len(starts))
 

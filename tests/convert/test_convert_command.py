@@ -157,6 +157,8 @@ def test_what_lost_too_much_is_kept_aside(colors, tmp_path):
     (tmp_path / "half.tflite.rejected").touch()
     assert edge(*colors, "--to", "float16", "--out", "half.tflite")[0] == 0
     assert not (tmp_path / "half.tflite.rejected").exists()
+    (tmp_path / "half.tflite.rejected").mkdir()
+    assert edge(*colors, "--to", "float16", "--out", "half.tflite", "--force")[0] == 0, "a folder is nobody's file"
     assert edge(*given, "--max-drop", "100")[0] == 0
     assert metadata(tmp_path / "out.tflite")["quantization"] == "int8"
 
