@@ -188,7 +188,8 @@ def batches(
     """Yield the full batches of an epoch, made ahead in threads (OpenCV releases the interpreter's lock).
 
     Each sample has its own generator, seeded with its place in the epoch: the result does not depend on the threads.
-    The side of a batch's images is one of `sizes`, at random. `workers` is the number of threads, one a core when None.
+    The side of a batch's images is one of `sizes`, at random. `workers` is the number of threads; when None,
+    one a core, and at least two.
     """
     workers = workers or max(2, os.cpu_count() or 1)
     starts = range(0, len(order) - batch_size + 1, batch_size)
@@ -203,7 +204,7 @@ def batches(
 
     pending: deque[Future[Sample]] = deque()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="augment")
-    # OpenCV's own threads wait busily for each other: twice the processor's time for the same pictures.
+    # OpenCV's own threads wait busily for each other: a third more of the processor's time.
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from models.layers import FusedBatchNormalization
-from models.networks.pretrained import Base, weights_file
+from models.networks.pretrained import Base, load_weights, weights_file
 
 STRIDES = (8, 16, 32)
 """Of the features that a head is laid on."""
@@ -39,7 +40,7 @@ class Blocks:
         Source: Sandler et al. 2018, arXiv:1801.04381, table 2.
 
         Raises:
-            InputError: The weights of ImageNet are neither on this machine nor to be had.
+            InputError: The weights are neither on this machine nor to be had, or are not those of this backbone.
         """
         x = self.unit(
             image, keras.layers.Conv2D, _channels(32 * alpha), 3, 2, names=("Conv1", "bn_Conv1", "Conv1_relu")
@@ -60,8 +61,10 @@ class Blocks:
                 number += 1
         if weights is not None:
             published = f"mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5"
-            file = weights_file(Base(keras.applications.MobileNetV2, published)) if weights == "imagenet" else weights
-            base = keras.applications.MobileNetV2((224, 224, 3), alpha=alpha, include_top=False, weights=str(file))
+            make = keras.applications.MobileNetV2
+            base = make((224, 224, 3), alpha=alpha, include_top=False, weights=None)
+            file = weights_file(Base(make, published)) if weights == "imagenet" else Path(weights)
+            load_weights(base, file, f"MobileNetV2 {alpha}")
             ours = keras.Model(image, x)
             for layer in ours.layers:
                 if layer.get_weights():

@@ -10,6 +10,7 @@ runs on a device, it trains 1.7 times faster on a CPU, and it is how a network t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -77,34 +78,8 @@ def edge_yolo(
     return keras.Model(image, outputs, name=f"edge-yolo-{size}")
 
 
-def edge_yolo_n(
-    num_classes: int,
-    input_size: tuple[int, int] | None = None,
-    backbone_weights: str | None = None,
-    folded: bool = False,
-) -> keras.Model:
-    """Build edge-yolo-n; see `edge_yolo`."""
-    return edge_yolo("n", num_classes, input_size, backbone_weights, folded)
-
-
-def edge_yolo_s(
-    num_classes: int,
-    input_size: tuple[int, int] | None = None,
-    backbone_weights: str | None = None,
-    folded: bool = False,
-) -> keras.Model:
-    """Build edge-yolo-s; see `edge_yolo`."""
-    return edge_yolo("s", num_classes, input_size, backbone_weights, folded)
-
-
-def edge_yolo_m(
-    num_classes: int,
-    input_size: tuple[int, int] | None = None,
-    backbone_weights: str | None = None,
-    folded: bool = False,
-) -> keras.Model:
-    """Build edge-yolo-m, a teacher for the smaller ones; see `edge_yolo`."""
-    return edge_yolo("m", num_classes, input_size, backbone_weights, folded)
+edge_yolo_n, edge_yolo_s, edge_yolo_m = (partial(edge_yolo, size) for size in SIZES)
+"""`edge_yolo` of one size each; m is a teacher for the smaller ones."""
 
 
 def convolutions(model: keras.Model) -> list[keras.layers.Layer]:

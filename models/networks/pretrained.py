@@ -72,13 +72,27 @@ def transfer(
     image = keras.Input(input_shape, name="image")
     features = base.make(include_top=False, weights=None, input_tensor=image, input_shape=input_shape)
     if file is not None:
-        try:
-            features.load_weights(file)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file}: these are not the weights of {name} ({_first_line(error)})") from error
+        load_weights(features, file, name)
     x: Any = keras.layers.GlobalAveragePooling2D(name="pool")(features.output)
     x = keras.layers.Dropout(0.2, name="dropout")(x)
     return classifier(image, x, num_classes, name)
+
+
+def load_weights(model: keras.Model, file: Path, name: str) -> None:
+    """Give a network of `keras.applications` the weights of a file.
+
+    Args:
+        model: The network.
+        file: Of `weights_file`.
+        name: What an error calls the network.
+
+    Raises:
+        InputError: The file is broken, or belongs to another network.
+    """
+    try:
+        model.load_weights(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: these are not the weights of {name} ({_first_line(error)})") from error
 
 
 def weights_file(base: Base) -> Path:

@@ -131,3 +131,8 @@ def test_weights_of_imagenet_that_cannot_be_had_are_one_line(
     done = edge("train", "detector", "--data", data, "--run", tmp_path / "r", "--size", SIZE, "--weights", "imagenet")
     assert done.exit_code == 2 and done.stderr.count("\n") == 1
     assert "0.35_224_no_top.h5 are not in" in done.stderr and "no network" in done.stderr
+    kept = tmp_path / "keras/models/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_224_no_top.h5"
+    kept.write_text("broken")
+    broken = edge("train", "detector", "--data", data, "--run", tmp_path / "b", "--size", SIZE, "--weights", "imagenet")
+    assert broken.exit_code == 2 and broken.stderr.count("\n") == 1
+    assert "these are not the weights of MobileNetV2 0.35" in broken.stderr
