@@ -100,9 +100,10 @@ def evaluate(
     reports.check_targets({flag: target for flag, target in targets.items() if target is not None}, force)
     if mistakes is not None:
         running.checked_sheet("--mistakes", str(mistakes))
-    for target in (json_path, mistakes):
-        if target is not None:
-            reports.keep_inputs(Path(target), (model, images, annotations, data, labels))
+    for target in map(Path, filter(None, targets.values())):
+        # Numbers that were put beside the pictures are no input; what could be one of these is.
+        beside = images if target.suffix.lower() != ".json" else None
+        reports.keep_inputs(target, (model, annotations, data, labels, beside))
     numbers: dict[str, Any] = {"model": str(model)}
     if data is not None and images is None and annotations is None:
         loaded = load_model(model, overrides, threads, delegate)

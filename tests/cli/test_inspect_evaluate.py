@@ -88,12 +88,14 @@ def test_evaluate_a_detector(tmp_path: Path) -> None:
     measured = ("evaluate", "-m", path, "--images", tmp_path, "--annotations", tmp_path / "a.json", "--json")
     numbers = json.loads(edge(*measured, "-").stdout)
     assert numbers["mAP50"] == pytest.approx(1) and numbers["classes"][1]["AP50"] is None
-    # Elsewhere than among the pictures, which are an input; its folder is made.
-    report = tmp_path.parent / f"{tmp_path.name}-reports" / "new" / "b.json"
+    report = tmp_path / "new" / "b.json"  # beside the pictures; its folder is made
     assert edge(*measured, report).exit_code == 0 and json.loads(report.read_text()) == numbers
     refused = edge(*measured, report)
     assert refused.exit_code == 2 and "exists; give another name, or pass --force" in refused.stderr
     assert edge(*measured, report, "--force").exit_code == 0
+    for own in ("a.png", "a.json"):
+        refused = edge(*measured, tmp_path / own, "--force")
+        assert refused.exit_code == 2 and "is an input itself" in refused.stderr
 
 
 def test_the_worst_mistakes_of_a_detector_are_drawn(tmp_path: Path) -> None:
